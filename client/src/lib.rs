@@ -1,0 +1,1 @@
+//! A small Kafka client over the protocol crate: connections, metadata, produce, fetch.

@@ -1,0 +1,1 @@
+//! Cluster decisions as pure state machines: metadata, controller rules, consumer groups.

@@ -1,0 +1,1 @@
+//! Thread-per-core runtime: executors, direct I/O, sockets, mailboxes, and their simulated twin.

@@ -1,0 +1,1 @@
+//! The broker process as a library; `main.rs` is its binary.

@@ -1,0 +1,1 @@
+//! One shard's journal and its partition logs on one disk.
