@@ -1,0 +1,212 @@
+//! Shard threads: one per data core, each with its own executor, ring and memory.
+//!
+//! *Place*: `node` starts them once per process; they run until their main futures are done.
+//! *Core*: pinned from the process's affinity mask (never by absolute numbers: a cpuset may leave
+//! out core 0). More shards than allowed cores run unpinned.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread::JoinHandle;
+
+use thiserror::Error;
+
+use crate::real::{self, system};
+
+/// A CPU, by the kernel's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CpuId(pub usize);
+
+/// A shard's index, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub usize);
+
+impl ShardId {
+    /// The index.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// Which CPU each shard runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topology {
+    shards: Vec<Option<CpuId>>,
+}
+
+/// CPUs of the process before any thread was pinned.
+static PROCESS_CPUS: OnceLock<Vec<CpuId>> = OnceLock::new();
+
+thread_local! {
+    static CURRENT_SHARD: Cell<Option<(ShardId, usize)>> = const { Cell::new(None) };
+}
+
+/// The CPUs this process may use, as it was when first asked (at start, before shards are pinned).
+pub(crate) fn process_cpus() -> &'static [CpuId] {
+    PROCESS_CPUS.get_or_init(|| system::allowed_cpus().unwrap_or_default())
+}
+
+/// The shard this thread runs, if it does.
+pub fn current_shard() -> Option<ShardId> {
+    CURRENT_SHARD.get().map(|(shard, _)| shard)
+}
+
+/// How many shards this thread's group has, if it is a shard.
+pub fn shard_count() -> Option<usize> {
+    CURRENT_SHARD.get().map(|(_, count)| count)
+}
+
+impl Topology {
+    /// One shard per allowed CPU, or the given number.
+    ///
+    /// # Panics
+    /// If the number is zero.
+    pub fn detect(shards: Option<usize>) -> Self {
+        Self::assign(process_cpus(), shards)
+    }
+
+    /// Shards that are not pinned, for tests that run side by side.
+    pub fn unpinned(shards: usize) -> Self {
+        assert!(shards > 0, "a node without shards");
+        Self { shards: vec![None; shards] }
+    }
+
+    fn assign(cpus: &[CpuId], shards: Option<usize>) -> Self {
+        let count = shards.unwrap_or(cpus.len().max(1));
+        assert!(count > 0, "a node without shards");
+        if count > cpus.len() {
+            return Self::unpinned(count);
+        }
+        Self { shards: cpus.iter().take(count).copied().map(Some).collect() }
+    }
+
+    /// Number of shards.
+    pub fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The CPU of each shard; `None` where it is not pinned.
+    pub fn cpus(&self) -> &[Option<CpuId>] {
+        &self.shards
+    }
+}
+
+/// Why shards did not start or did not end well.
+#[derive(Debug, Error)]
+pub enum ShardError {
+    /// Its thread, executor or ring could not be made.
+    #[error("shard {} could not start: {source}", shard.0)]
+    Start {
+        /// Which shard.
+        shard: ShardId,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Its main future panicked.
+    #[error("shard {} panicked", shard.0)]
+    Panicked {
+        /// Which shard.
+        shard: ShardId,
+    },
+}
+
+/// The running shard threads. Dropping it leaves them running.
+#[derive(Debug)]
+pub struct ShardThreads<T> {
+    threads: Vec<(ShardId, JoinHandle<Option<T>>)>,
+}
+
+/// Starts a thread per shard; each runs the future that `make` makes on it. Returns when every
+/// shard has its executor and ring.
+///
+/// # Errors
+/// If any shard cannot start. The others are left to `make`'s futures; the caller exits.
+pub fn start_shards<F, Fut, T>(topology: &Topology, make: F) -> Result<ShardThreads<T>, ShardError>
+where
+    F: Fn(ShardId) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
+    let _ = process_cpus(); // remembered before any thread is pinned
+    let make = Arc::new(make);
+    let count = topology.shard_count();
+    let (started, starts) = mpsc::channel();
+    let mut threads = Vec::with_capacity(count);
+    for (index, cpu) in topology.shards.iter().copied().enumerate() {
+        let shard = ShardId(index);
+        let (make, started) = (Arc::clone(&make), started.clone());
+        let body = move || run_one(shard, count, cpu, started, move || make(shard));
+        let thread = std::thread::Builder::new().name(format!("streambus-{index}")).spawn(body);
+        threads.push((shard, thread.map_err(|source| ShardError::Start { shard, source })?));
+    }
+    drop(started);
+    for _ in 0..count {
+        // A closed channel means that a thread died without a word.
+        starts.recv().unwrap_or(Err(ShardError::Panicked { shard: ShardId(0) }))?;
+    }
+    Ok(ShardThreads { threads })
+}
+
+/// The body of a shard's thread. `None` if the shard could not start or its main future panicked.
+fn run_one<Fut: Future<Output = T> + 'static, T: 'static>(
+    shard: ShardId,
+    count: usize,
+    cpu: Option<CpuId>,
+    started: mpsc::Sender<Result<(), ShardError>>,
+    make: impl FnOnce() -> Fut + 'static,
+) -> Option<T> {
+    CURRENT_SHARD.set(Some((shard, count)));
+    let running = started.clone();
+    let main = async move {
+        let _ = running.send(Ok(()));
+        drop(running);
+        make().await
+    };
+    let pinned = cpu.map_or(Ok(()), |cpu| system::set_affinity(&[cpu]));
+    match pinned.and_then(|()| real::run_shard(main)) {
+        Ok(output) => output.ok(),
+        Err(source) => {
+            let _ = started.send(Err(ShardError::Start { shard, source }));
+            None
+        }
+    }
+}
+
+impl<T> ShardThreads<T> {
+    /// Waits for all shards; their outputs in the order of shards.
+    ///
+    /// # Errors
+    /// The first shard that failed, after all have ended.
+    pub fn join(self) -> Result<Vec<T>, ShardError> {
+        let results: Vec<Result<T, ShardError>> = self
+            .threads
+            .into_iter()
+            .map(|(shard, thread)| match thread.join() {
+                Ok(Some(output)) => Ok(output),
+                Ok(None) | Err(_) => Err(ShardError::Panicked { shard }),
+            })
+            .collect();
+        results.into_iter().collect()
+    }
+
+    /// Whether any shard has ended.
+    pub fn any_finished(&self) -> bool {
+        self.threads.iter().any(|(_, thread)| thread.is_finished())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_take_the_allowed_cpus_in_order() {
+        let cpus = [CpuId(3), CpuId(5), CpuId(7)];
+        let check = |shards, expected: &[Option<CpuId>]| {
+            assert_eq!(Topology::assign(&cpus, shards).cpus(), expected);
+        };
+        check(None, &[Some(CpuId(3)), Some(CpuId(5)), Some(CpuId(7))]);
+        check(Some(2), &[Some(CpuId(3)), Some(CpuId(5))]);
+        check(Some(4), &[None; 4]);
+    }
+}

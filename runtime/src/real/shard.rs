@@ -1,0 +1,368 @@
+//! A shard's runtime: its ring, timers and tasks, and the driver that decides when to block.
+//!
+//! *Place*: made by [`super::run_shard`]; found by every operation through a thread-local.
+//! *Core*: one per shard thread.
+//! *Ordering*: glommio runs tasks until none is runnable (or its preempt timer fires); then the
+//! driver enters the kernel once for all they have asked for, and wakes whom the completions are for:
+//!
+//! ```text
+//!   tasks run ──► queue submissions ──► last one wakes the driver
+//!       ▲                                      │ flush (blocks only if no task is runnable)
+//!       └── wakers of completions, timers, ◄───┘ reap
+//!           foreign wake-ups
+//! ```
+//!
+//! The driver blocks in *our* ring, not in glommio's: one system call submits, waits and fetches,
+//! where parking glommio and waking it through an eventfd takes about ten. So nothing on a shard may
+//! wait on glommio's own timers, files or channels: while the driver blocks, glommio does not look.
+//! *Invariants*: I2 of [`super::task`].
+//! *Limits*: [`POLLS_BEFORE_DRIVE`] polls between two looks at the ring while tasks stay runnable.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use io_uring::{squeue, types};
+use slab::Slab;
+
+use super::blocking::Helper;
+use super::signal::Signal;
+use super::task::{Task, TaskCore};
+use super::timers::Timers;
+use crate::ring::operation::Operation;
+use crate::ring::slots::{Memory, OnDrop};
+use crate::ring::{Ring, Wait};
+use crate::task::Class;
+use crate::time;
+
+/// Task polls after which the driver gets its turn even if tasks are still runnable.
+const POLLS_BEFORE_DRIVE: u32 = 64;
+
+/// The glommio queues of a shard, one per class and one for the driver.
+#[derive(Debug)]
+pub(super) struct Queues {
+    pub(super) network: glommio::TaskQueueHandle,
+    pub(super) storage: glommio::TaskQueueHandle,
+    pub(super) background: glommio::TaskQueueHandle,
+}
+
+/// The runtime state of one shard thread.
+pub(crate) struct Shard {
+    ring: Rc<RefCell<Ring>>,
+    pub(super) timers: RefCell<Timers>,
+    signal: Arc<Signal>,
+    helper: Helper,
+    queues: Queues,
+    /// glommio's wakers of all live tasks; `None` until a task's first poll.
+    wakers: RefCell<Slab<Option<Waker>>>,
+    runnable: Cell<usize>,
+    polls: Cell<u32>,
+    driver: RefCell<Option<Waker>>,
+    driver_scheduled: Cell<bool>,
+    main_over: Cell<bool>,
+    stopping: Cell<bool>,
+    /// Wakes the root when the main task is over, and again when the last task is gone.
+    root: RefCell<Option<Waker>>,
+    scratch: RefCell<Scratch>,
+}
+
+/// Vectors the driver fills and empties at every turn, kept for their capacity.
+#[derive(Default)]
+struct Scratch {
+    woken: Vec<Waker>,
+    tasks: Vec<Arc<TaskCore>>,
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard").field("runnable", &self.runnable.get()).finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    /// The shard of this thread, while its executor runs.
+    static CURRENT: RefCell<Option<Rc<Shard>>> = const { RefCell::new(None) };
+    /// Address of the current shard's signal, for a look without touching the `Rc`.
+    static OWNER: Cell<*const Signal> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Makes `shard` this thread's, or none.
+pub(super) fn set_current(shard: Option<Rc<Shard>>) {
+    OWNER.set(shard.as_ref().map_or(std::ptr::null(), |shard| Arc::as_ptr(&shard.signal)));
+    CURRENT.set(shard);
+}
+
+/// Whether this thread is a running shard.
+pub(crate) fn is_current() -> bool {
+    !OWNER.get().is_null()
+}
+
+/// The shard of this thread.
+///
+/// # Panics
+/// If this thread is not a shard: the operations of this crate need one.
+pub(crate) fn current() -> Rc<Shard> {
+    CURRENT.with_borrow(|shard| shard.clone()).expect("called outside of a shard's thread")
+}
+
+/// Runs `f` with this thread's shard if it is the one that owns `signal`; false if not.
+pub(super) fn with_owner(signal: &Arc<Signal>, f: impl FnOnce(&Shard)) -> bool {
+    if OWNER.get() != Arc::as_ptr(signal) {
+        return false;
+    }
+    CURRENT.with_borrow(|shard| match shard {
+        Some(shard) => {
+            f(shard);
+            true
+        }
+        None => false,
+    })
+}
+
+impl Shard {
+    pub(super) fn new(queues: Queues) -> io::Result<Self> {
+        let signal = Signal::new()?;
+        let ring = Ring::new(Rc::new(signal.descriptor()?))?;
+        Ok(Self {
+            ring: Rc::new(RefCell::new(ring)),
+            timers: RefCell::default(),
+            signal: Arc::new(signal),
+            helper: Helper::default(),
+            queues,
+            wakers: RefCell::default(),
+            runnable: Cell::new(0),
+            polls: Cell::new(0),
+            driver: RefCell::new(None),
+            driver_scheduled: Cell::new(true),
+            main_over: Cell::new(false),
+            stopping: Cell::new(false),
+            root: RefCell::new(None),
+            scratch: RefCell::default(),
+        })
+    }
+
+    pub(super) fn signal(&self) -> &Arc<Signal> {
+        &self.signal
+    }
+
+    /// The thread for calls that block.
+    pub(super) fn helper(&self) -> &Helper {
+        &self.helper
+    }
+
+    /// Starts an operation on the ring; see [`Ring::start`].
+    pub(super) fn start(
+        &self,
+        descriptor: &Rc<OwnedFd>,
+        memory: Memory,
+        on_drop: OnDrop,
+        build: impl FnOnce(types::Fd, &mut Memory) -> squeue::Entry,
+    ) -> Operation {
+        let key = self.ring.borrow_mut().start(descriptor, memory, on_drop, build);
+        Operation::new(Rc::clone(&self.ring), key)
+    }
+
+    /// Puts a future into the queue of its class.
+    pub(super) fn spawn(
+        self: &Rc<Self>,
+        class: Class,
+        future: impl Future<Output = ()> + Unpin + 'static,
+    ) {
+        let queue = match class {
+            Class::Network => self.queues.network,
+            Class::Storage => self.queues.storage,
+            Class::Background => self.queues.background,
+        };
+        glommio::spawn_local_into(Task::new(Rc::clone(self), future), queue)
+            .expect("the queues of a shard live as long as its executor")
+            .detach();
+    }
+
+    // --- bookkeeping of tasks, called by `task` ---
+
+    pub(super) fn runnable_add(&self) {
+        self.runnable.set(self.runnable.get() + 1);
+    }
+
+    pub(super) fn runnable_remove(&self) {
+        let runnable = self.runnable.get();
+        assert!(runnable > 0, "more tasks ran than were runnable");
+        self.runnable.set(runnable - 1);
+    }
+
+    pub(super) fn reserve_waker(&self) -> usize {
+        self.wakers.borrow_mut().insert(None)
+    }
+
+    pub(super) fn register_waker(&self, key: usize, waker: Waker) {
+        self.wakers.borrow_mut()[key] = Some(waker);
+    }
+
+    /// A task is gone.
+    pub(super) fn forget_waker(&self, key: usize) {
+        // Taken out before it is dropped: the drop may run into glommio.
+        let waker = self.wakers.borrow_mut().remove(key);
+        drop(waker);
+        if self.stopping.get() && self.wakers.borrow().is_empty() {
+            self.wake_root();
+        }
+    }
+
+    /// Puts an idle task into its glommio queue. A task that was never polled stands there already.
+    pub(super) fn wake_glommio(&self, key: usize) {
+        if let Some(Some(waker)) = self.wakers.borrow().get(key) {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// After every poll of a task: lets the driver run when there is nothing else to run, or when
+    /// it has not run for long.
+    pub(super) fn after_poll(&self) {
+        let polls = self.polls.get() + 1;
+        self.polls.set(polls);
+        if self.runnable.get() == 0 || polls >= POLLS_BEFORE_DRIVE {
+            self.schedule_driver();
+        }
+    }
+
+    fn schedule_driver(&self) {
+        if self.driver_scheduled.replace(true) {
+            return;
+        }
+        if let Some(driver) = &*self.driver.borrow() {
+            driver.wake_by_ref();
+        }
+    }
+
+    // --- stopping ---
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    fn wake_root(&self) {
+        // Taken out first: the wake-up runs into glommio.
+        let root = self.root.borrow_mut().take();
+        if let Some(root) = root {
+            root.wake();
+        }
+    }
+
+    /// The main task is over: the driver must not block any more, the root takes the shard down.
+    pub(super) fn end_main(&self) {
+        self.main_over.set(true);
+        self.wake_root();
+    }
+
+    /// Resolves when the main task is over.
+    pub(super) async fn main_ended(&self) {
+        self.root_waits_for(|| self.main_over.get()).await;
+    }
+
+    async fn root_waits_for(&self, condition: impl Fn() -> bool) {
+        std::future::poll_fn(|context| {
+            if condition() {
+                return Poll::Ready(());
+            }
+            *self.root.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Ends every task (its future is dropped at its next poll) and resolves when none is left.
+    /// The driver has ended by then, or ends at its next turn.
+    pub(super) async fn stop_tasks(&self) {
+        self.stopping.set(true);
+        let keys: Vec<usize> = self.wakers.borrow().iter().map(|(key, _)| key).collect();
+        for key in keys {
+            // Not counted as runnable: the driver does not block any more.
+            self.wake_glommio(key);
+        }
+        self.root_waits_for(|| self.wakers.borrow().is_empty()).await;
+        self.signal.close();
+        self.schedule_driver();
+    }
+
+    /// Lets go of glommio's waker of the driver, while the executor is still there.
+    pub(super) fn forget_driver(&self) {
+        let driver = self.driver.borrow_mut().take();
+        drop(driver);
+    }
+
+    // --- the driver ---
+
+    /// One turn of the driver. Never ready: the driver lives as long as the executor.
+    pub(super) fn drive(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.remember_driver(context);
+        self.driver_scheduled.set(false);
+        self.polls.set(0);
+        loop {
+            if self.stopping.get() {
+                return Poll::Ready(());
+            }
+            if self.main_over.get() {
+                return Poll::Pending; // the root runs next and stops the tasks
+            }
+            let wait = if self.runnable.get() == 0 { self.prepare_to_wait() } else { Wait::No };
+            self.turn(wait);
+            // Completions that nobody waits for wake nothing: look again.
+            if self.runnable.get() > 0 {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn remember_driver(&self, context: &Context<'_>) {
+        let mut driver = self.driver.borrow_mut();
+        if driver.is_none() {
+            *driver = Some(context.waker().clone());
+        }
+    }
+
+    /// How to enter the kernel when no task is runnable.
+    fn prepare_to_wait(&self) -> Wait {
+        if !self.signal.prepare_to_sleep() {
+            return Wait::No;
+        }
+        let Some(deadline) = self.timers.borrow().next() else { return Wait::For(None) };
+        match deadline.saturating_sub(time::now().as_nanos()) {
+            0 => Wait::No,
+            nanos => Wait::For(Some(Duration::from_nanos(nanos))),
+        }
+    }
+
+    /// Enters the kernel if there is a reason to, and wakes everything that is due.
+    fn turn(&self, wait: Wait) {
+        let mut scratch = self.scratch.borrow_mut();
+        let Scratch { woken, tasks } = &mut *scratch;
+        {
+            let mut ring = self.ring.borrow_mut();
+            if let Err(error) = ring.flush(wait) {
+                // Nothing on this shard can make progress any more.
+                tracing::error!(%error, "io_uring_enter failed; aborting");
+                std::process::abort();
+            }
+            ring.reap(woken);
+        }
+        if wait != Wait::No {
+            self.signal.awake();
+        }
+        let mut timers = self.timers.borrow_mut();
+        if timers.next().is_some() {
+            timers.fire(time::now().as_nanos(), woken);
+        }
+        drop(timers);
+        self.signal.take(tasks);
+        for waker in woken.drain(..) {
+            waker.wake();
+        }
+        for task in tasks.drain(..) {
+            task.wake_here(self);
+        }
+    }
+}
