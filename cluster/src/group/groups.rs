@@ -228,6 +228,12 @@ impl Groups {
             .collect()
     }
 
+    /// The state of a group, for tests.
+    #[cfg(test)]
+    pub(super) fn group(&self, group_id: &str) -> &Group {
+        self.groups.get(group_id).expect("the group exists")
+    }
+
     /// The number of groups.
     pub fn group_count(&self) -> usize {
         self.groups.len()
