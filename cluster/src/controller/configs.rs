@@ -1,0 +1,108 @@
+//! Config changes of topics and brokers.
+
+use protocol::error_code::ErrorCode;
+
+use super::Refusal;
+use crate::configs::{
+    AlterError, Alteration, BrokerLayers, Definition, Update, alter_incrementally,
+    find_broker_config, find_topic_config, replace_all,
+};
+use crate::metadata::{BROKER_DEFAULTS, BrokerId, Command, Configs, Image};
+
+/// A change of one resource's configs.
+#[derive(Debug, Clone)]
+pub enum ConfigAlteration {
+    /// The incremental form (KIP-339).
+    Incremental(Vec<Alteration>),
+    /// The old form: exactly these, everything else at its default.
+    ReplaceAll(Vec<(String, Option<String>)>),
+}
+
+/// Decides on a change of a topic's configs. `layers` are the values of this broker, to whose lists
+/// words are added.
+pub fn alter_topic(
+    image: &Image,
+    layers: &BrokerLayers<'_>,
+    name: &str,
+    alteration: &ConfigAlteration,
+) -> Result<Command, Refusal> {
+    let topic = image.topic(name).ok_or_else(|| {
+        let message = format!("The topic '{name}' does not exist.");
+        Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
+    })?;
+    let in_force = |definition: &'static Definition| {
+        let rows = crate::configs::describe_topic(&topic.configs, layers, Some(&[definition.name]));
+        rows.into_iter().next()?.value
+    };
+    let changes = match alteration {
+        ConfigAlteration::Incremental(alterations) => {
+            alter_incrementally(&topic.configs, alterations, topic_definition, in_force)
+        }
+        ConfigAlteration::ReplaceAll(wanted) => {
+            replace_all(&topic.configs, wanted, topic_definition)
+        }
+    };
+    Ok(Command::AlterTopicConfigs { id: topic.id, changes: changes.map_err(refuse)? })
+}
+
+/// Decides on a change of one broker's configs, or of all brokers' ([`BROKER_DEFAULTS`]).
+pub fn alter_broker(
+    image: &Image,
+    layers: &BrokerLayers<'_>,
+    broker: BrokerId,
+    alteration: &ConfigAlteration,
+) -> Result<Command, Refusal> {
+    if broker != BROKER_DEFAULTS && image.broker(broker).is_none() {
+        let message = format!("Broker {broker} is not registered.");
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    }
+    let none = Configs::new();
+    let current = image.broker_configs(broker).unwrap_or(&none);
+        let changes = match alteration {
+        ConfigAlteration::Incremental(alterations) => {
+            let in_force = |definition: &'static Definition| layers.value(definition.name);
+            alter_incrementally(current, alterations, broker_definition, in_force)
+        }
+        ConfigAlteration::ReplaceAll(wanted) => replace_all(current, wanted, broker_definition),
+    };
+    Ok(Command::AlterBrokerConfigs { broker, changes: changes.map_err(refuse)? })
+}
+
+fn topic_definition(name: &str) -> Result<&'static Definition, AlterError> {
+    find_topic_config(name)
+        .ok_or_else(|| AlterError::Unknown { scope: "topic", name: name.to_owned() })
+}
+
+fn broker_definition(name: &str) -> Result<&'static Definition, AlterError> {
+    let definition = find_broker_config(name)
+        .ok_or_else(|| AlterError::Unknown { scope: "broker", name: name.to_owned() })?;
+    match definition.update {
+        Update::ReadOnly => Err(AlterError::ReadOnly { name: name.to_owned() }),
+        Update::ClusterWide => Ok(definition),
+    }
+}
+
+/// The configs of a new topic.
+pub(super) fn new_topic_configs(
+    wanted: &[(String, Option<String>)],
+) -> Result<Configs, Refusal> {
+    if let Some((name, _)) = wanted.iter().find(|(_, value)| value.is_none()) {
+        return Err(refuse(AlterError::NullValue { name: name.clone() }));
+    }
+    let changes = replace_all(&Configs::new(), wanted, topic_definition).map_err(refuse)?;
+    Ok(changes.into_iter().filter_map(|change| Some((change.name, change.value?))).collect())
+}
+
+fn refuse(error: AlterError) -> Refusal {
+    let code = match &error {
+        AlterError::Unknown { .. }
+        | AlterError::Invalid(_)
+        | AlterError::NullValue { .. }
+        | AlterError::NotAList { .. }
+        | AlterError::TooLong { .. } => ErrorCode::InvalidConfig,
+        AlterError::Repeated { .. } | AlterError::ReadOnly { .. } => {
+            ErrorCode::InvalidRequest
+        }
+    };
+    Refusal::new(code, error.to_string())
+}
