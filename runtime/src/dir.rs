@@ -1,0 +1,120 @@
+//! Directories and small whole files.
+//!
+//! *Place*: layout of the data directory, checkpoints, deletion of segments. Not for hot paths: the real
+//! backend may hand these to a helper thread. *Durability*: a created, renamed or removed name is durable
+//! only after [`sync_dir`] of the directory that holds it (for a rename, the one it moved to).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{real, sim};
+
+/// What a directory holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DirEntry {
+    /// The name within the directory.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// Size of a file; zero for a directory.
+    pub bytes: u64,
+}
+
+/// Makes a directory and those above it that are missing. Does not sync any of them.
+///
+/// # Errors
+/// The system's answer, as for all functions here.
+pub async fn create_dir_all(path: &Path) -> io::Result<()> {
+    match sim::current() {
+        Some(world) => world.disk().create_dir_all(path).await,
+        None => real::dir::create_dir_all(path).await,
+    }
+}
+
+/// Makes the names in `path` durable.
+pub async fn sync_dir(path: &Path) -> io::Result<()> {
+    match sim::current() {
+        Some(world) => world.disk().sync_dir(path).await,
+        None => real::dir::sync_dir(path).await,
+    }
+}
+
+/// The entries of `path`, by name.
+pub async fn read_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
+    let mut entries = match sim::current() {
+        Some(world) => world.disk().read_dir(path).await?,
+        None => real::dir::read_dir(path).await?,
+    };
+    entries.sort_unstable();
+    Ok(entries)
+}
+
+/// Removes a file. Who has it open can go on using it.
+pub async fn remove_file(path: &Path) -> io::Result<()> {
+    match sim::current() {
+        Some(world) => world.disk().remove_file(path).await,
+        None => real::dir::remove_file(path).await,
+    }
+}
+
+/// Removes a directory with all that it holds; may stop half-way.
+pub async fn remove_dir_all(path: &Path) -> io::Result<()> {
+    match sim::current() {
+        Some(world) => world.disk().remove_dir_all(path).await,
+        None => real::dir::remove_dir_all(path).await,
+    }
+}
+
+/// Renames atomically; what had the name `to` is gone.
+pub async fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match sim::current() {
+        Some(world) => world.disk().rename(from, to).await,
+        None => real::dir::rename(from, to).await,
+    }
+}
+
+/// Whether there is a file or directory at `path`.
+pub async fn exists(path: &Path) -> io::Result<bool> {
+    match sim::current() {
+        Some(world) => world.disk().exists(path).await,
+        None => real::dir::exists(path).await,
+    }
+}
+
+/// The content of a small file.
+pub async fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    match sim::current() {
+        Some(world) => world.disk().read_file(path).await,
+        None => real::dir::read_file(path).await,
+    }
+}
+
+/// Replaces or makes the file `path` so that after a loss of power it holds either the old content or
+/// all of the new, and the new once this has returned. Uses `path` with `.tmp` appended on the way.
+pub async fn write_file_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    let temporary = temporary_path(path);
+    match sim::current() {
+        Some(world) => world.disk().write_file_synced(&temporary, content).await?,
+        None => real::dir::write_file_synced(&temporary, content).await?,
+    }
+    rename(&temporary, path).await?;
+    sync_dir(directory).await
+}
+
+fn temporary_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    PathBuf::from(name)
+}
+
+/// Space left for this process on the file system of `path`.
+pub async fn free_bytes(path: &Path) -> io::Result<u64> {
+    match sim::current() {
+        Some(world) => Ok(world.disk().free_bytes()),
+        None => real::dir::free_bytes(path).await,
+    }
+}
