@@ -1,8 +1,8 @@
-//! OffsetCommit: who may commit, and what becomes of it.
+//! `OffsetCommit`: who may commit, and what becomes of it.
 //!
-//! *Durability*: answered, and visible to OffsetFetch, when the records are durable.
+//! *Durability*: answered, and visible to `OffsetFetch`, when the records are durable.
 
-use protocol::error_code::ErrorCode;
+use protocol::ErrorCode;
 
 use super::effects::{Effects, Then, append_error};
 use super::event::{CommitPartition, CommitReply, CommitRequest, Reply, Token, TopicResult};

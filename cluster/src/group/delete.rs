@@ -1,12 +1,12 @@
-//! The ways in which offsets and groups go: OffsetDelete, DeleteGroups, deleted topics, and age (KIP-211).
+//! The ways in which offsets and groups go: `OffsetDelete`, `DeleteGroups`, deleted topics, and age (KIP-211).
 //!
 //! *Durability*: offsets go, and the requests are answered, when the tombstones are durable.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use protocol::error_code::ErrorCode;
-use protocol::primitives::Uuid;
+use protocol::ErrorCode;
+use protocol::Uuid;
 
 use super::effects::{Effects, Then};
 use super::event::{DeleteOffsetsReply, DeleteOffsetsRequest, Reply, Token, TopicResult};

@@ -1,4 +1,4 @@
-//! DescribeGroups and ListGroups: what a group shows of itself, and its metadata record.
+//! `DescribeGroups` and `ListGroups`: what a group shows of itself, and its metadata record.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::group::Group;
 use super::records::{GroupMetadata, MemberMetadata};
 use super::state::GroupState;
 
-/// What DescribeGroups shows of a group.
+/// What `DescribeGroups` shows of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupDescription {
     /// Its state.
@@ -21,7 +21,7 @@ pub struct GroupDescription {
     pub members: Vec<MemberDescription>,
 }
 
-/// What DescribeGroups shows of a member.
+/// What `DescribeGroups` shows of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberDescription {
     /// Its id.
@@ -38,7 +38,7 @@ pub struct MemberDescription {
     pub assignment: Bytes,
 }
 
-/// What ListGroups shows of a group. All groups here are of the type `Classic`.
+/// What `ListGroups` shows of a group. All groups here are of the type `Classic`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupListing {
     /// The group.
@@ -49,7 +49,7 @@ pub struct GroupListing {
     pub protocol_type: Arc<str>,
 }
 
-/// Which groups ListGroups shows. Letters' case does not matter.
+/// Which groups `ListGroups` shows. Letters' case does not matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListFilter {
     /// Names of states; empty for all.

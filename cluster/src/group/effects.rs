@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::error_code::ErrorCode;
+use protocol::ErrorCode;
 
 use super::event::{AppendId, Bytes, Command, GroupId, MemberId, Now, Reply, Token};
 use super::member::MemberTerms;
@@ -116,11 +116,12 @@ impl InFlight {
     }
 
     pub(super) fn check_invariants(&self) {
-        let mut expected = self.next_id - self.queue.len() as u64;
-        for pending in &self.queue {
-            assert_eq!(pending.id.0, expected, "appends in flight have a gap");
-            expected += 1;
-        }
+        let oldest_id = self.next_id - self.queue.len() as u64;
+        let ids = self.queue.iter().map(|pending| pending.id.0);
+        assert!(
+            ids.eq(oldest_id..self.next_id),
+            "appends in flight have a gap"
+        );
     }
 }
 

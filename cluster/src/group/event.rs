@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use protocol::error_code::ErrorCode;
-use protocol::primitives::Uuid;
+use protocol::ErrorCode;
+use protocol::Uuid;
 
 use super::records::OffsetsRecord;
 
@@ -39,21 +39,21 @@ pub struct Now {
 /// A request to one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// JoinGroup.
+    /// `JoinGroup`.
     Join(JoinRequest),
-    /// SyncGroup.
+    /// `SyncGroup`.
     Sync(SyncRequest),
     /// Heartbeat.
     Heartbeat(HeartbeatRequest),
-    /// LeaveGroup.
+    /// `LeaveGroup`.
     Leave(LeaveRequest),
-    /// OffsetCommit.
+    /// `OffsetCommit`.
     CommitOffsets(CommitRequest),
-    /// One group of OffsetFetch.
+    /// One group of `OffsetFetch`.
     FetchOffsets(FetchRequest),
-    /// OffsetDelete.
+    /// `OffsetDelete`.
     DeleteOffsets(DeleteOffsetsRequest),
-    /// One group of DeleteGroups.
+    /// One group of `DeleteGroups`.
     DeleteGroup {
         /// The group.
         group_id: String,
@@ -104,21 +104,21 @@ impl Request {
 /// The answer to the [`Request`] of the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// To JoinGroup.
+    /// To `JoinGroup`.
     Join(JoinReply),
-    /// To SyncGroup.
+    /// To `SyncGroup`.
     Sync(SyncReply),
     /// To Heartbeat.
     Heartbeat(ErrorCode),
-    /// To LeaveGroup.
+    /// To `LeaveGroup`.
     Leave(LeaveReply),
-    /// To OffsetCommit.
+    /// To `OffsetCommit`.
     CommitOffsets(CommitReply),
-    /// To one group of OffsetFetch.
+    /// To one group of `OffsetFetch`.
     FetchOffsets(FetchReply),
-    /// To OffsetDelete.
+    /// To `OffsetDelete`.
     DeleteOffsets(DeleteOffsetsReply),
-    /// To one group of DeleteGroups.
+    /// To one group of `DeleteGroups`.
     DeleteGroup(ErrorCode),
 }
 
@@ -147,7 +147,7 @@ pub struct MemberProtocol {
     pub metadata: Bytes,
 }
 
-/// JoinGroup.
+/// `JoinGroup`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JoinRequest {
     /// The group.
@@ -186,7 +186,7 @@ pub struct JoinedMember {
     pub metadata: Bytes,
 }
 
-/// The answer to JoinGroup.
+/// The answer to `JoinGroup`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinReply {
     /// `None` when the member is in the group.
@@ -223,7 +223,7 @@ impl JoinReply {
     }
 }
 
-/// SyncGroup.
+/// `SyncGroup`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SyncRequest {
     /// The group.
@@ -242,7 +242,7 @@ pub struct SyncRequest {
     pub assignments: Vec<(String, Bytes)>,
 }
 
-/// The answer to SyncGroup.
+/// The answer to `SyncGroup`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncReply {
     /// `None` when the assignment is valid.
@@ -280,7 +280,7 @@ pub struct HeartbeatRequest {
     pub generation_id: i32,
 }
 
-/// One member in LeaveGroup.
+/// One member in `LeaveGroup`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeavingMember {
     /// Its id; empty when an administrator removes a static member by its name.
@@ -289,7 +289,7 @@ pub struct LeavingMember {
     pub group_instance_id: Option<String>,
 }
 
-/// LeaveGroup.
+/// `LeaveGroup`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeaveRequest {
     /// The group.
@@ -307,7 +307,7 @@ pub struct LeftMember {
     pub error: ErrorCode,
 }
 
-/// The answer to LeaveGroup.
+/// The answer to `LeaveGroup`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaveReply {
     /// An error of the whole request. Versions before 3 show the only member's error here.
@@ -316,10 +316,10 @@ pub struct LeaveReply {
     pub members: Vec<LeftMember>,
 }
 
-/// OffsetCommit.
+/// `OffsetCommit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitRequest {
-    /// The group; may be empty here, and only here and in FetchOffsets.
+    /// The group; may be empty here, and only here and in `FetchOffsets`.
     pub group_id: String,
     /// The member; empty for a consumer that does not use the group's membership.
     pub member_id: String,
@@ -335,7 +335,7 @@ pub struct CommitRequest {
     pub api_version: i16,
 }
 
-/// The offsets of one topic in OffsetCommit.
+/// The offsets of one topic in `OffsetCommit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitTopic {
     /// The topic's name, also when the request named it by id.
@@ -346,7 +346,7 @@ pub struct CommitTopic {
     pub partitions: Vec<CommitPartition>,
 }
 
-/// The offset of one partition in OffsetCommit.
+/// The offset of one partition in `OffsetCommit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitPartition {
     /// The partition.
@@ -370,7 +370,7 @@ pub struct TopicResult {
     pub partitions: Vec<(i32, ErrorCode)>,
 }
 
-/// The answer to OffsetCommit.
+/// The answer to `OffsetCommit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitReply {
     /// In the order of the request.
@@ -378,7 +378,7 @@ pub struct CommitReply {
 }
 
 impl CommitReply {
-    /// `error` for every partition: OffsetCommit has no place for an error of the whole.
+    /// `error` for every partition: `OffsetCommit` has no place for an error of the whole.
     pub fn error(topics: &[CommitTopic], error: ErrorCode) -> Self {
         let topics = topics
             .iter()
@@ -396,7 +396,7 @@ impl CommitReply {
     }
 }
 
-/// One group of OffsetFetch.
+/// One group of `OffsetFetch`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FetchRequest {
     /// The group; may be empty.
@@ -407,7 +407,7 @@ pub struct FetchRequest {
     pub require_stable: bool,
 }
 
-/// The partitions of one topic in OffsetFetch.
+/// The partitions of one topic in `OffsetFetch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchTopic {
     /// The topic's name.
@@ -418,7 +418,7 @@ pub struct FetchTopic {
     pub partitions: Vec<i32>,
 }
 
-/// A committed offset as OffsetFetch shows it.
+/// A committed offset as `OffsetFetch` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedOffset {
     /// The partition.
@@ -431,7 +431,7 @@ pub struct FetchedOffset {
     pub metadata: Arc<str>,
 }
 
-/// The offsets of one topic in the answer to OffsetFetch.
+/// The offsets of one topic in the answer to `OffsetFetch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedTopic {
     /// The topic's name.
@@ -442,7 +442,7 @@ pub struct FetchedTopic {
     pub partitions: Vec<FetchedOffset>,
 }
 
-/// The answer to one group of OffsetFetch.
+/// The answer to one group of `OffsetFetch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchReply {
     /// An error of the whole group.
@@ -451,7 +451,7 @@ pub struct FetchReply {
     pub topics: Vec<FetchedTopic>,
 }
 
-/// OffsetDelete.
+/// `OffsetDelete`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeleteOffsetsRequest {
     /// The group.
@@ -460,7 +460,7 @@ pub struct DeleteOffsetsRequest {
     pub topics: Vec<(Arc<str>, Vec<i32>)>,
 }
 
-/// The answer to OffsetDelete.
+/// The answer to `OffsetDelete`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteOffsetsReply {
     /// An error of the whole request.

@@ -1,16 +1,16 @@
-//! OffsetFetch: the durable offsets of a group.
+//! `OffsetFetch`: the durable offsets of a group.
 
 use std::sync::Arc;
 
-use protocol::error_code::ErrorCode;
-use protocol::primitives::Uuid;
+use protocol::ErrorCode;
+use protocol::Uuid;
 
 use super::event::{FetchReply, FetchTopic, FetchedOffset, FetchedTopic};
 use super::group::Group;
 use super::records::OffsetAndMetadata;
 
 impl Group {
-    /// What OffsetFetch shows: the asked partitions, or all that have an offset.
+    /// What `OffsetFetch` shows: the asked partitions, or all that have an offset.
     pub(super) fn fetch(&self, topics: Option<&[FetchTopic]>) -> FetchReply {
         let topics = match topics {
             Some(topics) => topics.iter().map(|topic| self.fetch_topic(topic)).collect(),

@@ -20,7 +20,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use protocol::error_code::ErrorCode;
+use protocol::ErrorCode;
 
 use super::effects::Effects;
 use super::event::{
@@ -261,12 +261,13 @@ impl Group {
 
     /// Changes what a member has agreed to.
     pub(super) fn set_terms(&mut self, member_id: &str, terms: MemberTerms) {
-        let Some(member) = self.members.get_mut(member_id) else {
-            return;
-        };
-        let old_terms = std::mem::replace(&mut member.terms, terms.clone());
-        self.discount_protocols(&old_terms);
         self.count_protocols(&terms);
+        let member = self
+            .members
+            .get_mut(member_id)
+            .expect("terms are changed of a member");
+        let old_terms = std::mem::replace(&mut member.terms, terms);
+        self.discount_protocols(&old_terms);
     }
 
     /// Parks a join, and answers an older one of the same member: its client has given up on it.

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::error_code::ErrorCode;
+use protocol::ErrorCode;
 
 use super::commit::failed_where_good;
 use super::delete::DeletedTopic;
@@ -40,7 +40,7 @@ struct ParkedFetch {
 #[derive(Debug)]
 pub struct Groups {
     settings: GroupSettings,
-    groups: BTreeMap<GroupId, Group>,
+    by_id: BTreeMap<GroupId, Group>,
     deadlines: BTreeSet<(i64, GroupId)>,
     deadline_of: BTreeMap<GroupId, i64>,
     next_expiry_ms: i64,
@@ -56,7 +56,7 @@ impl Groups {
             .saturating_add(settings.offsets_retention_check_interval_ms);
         Self {
             settings,
-            groups: BTreeMap::new(),
+            by_id: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             deadline_of: BTreeMap::new(),
             next_expiry_ms,
@@ -87,7 +87,7 @@ impl Groups {
             "members of a loaded group wait for nothing"
         );
         let group_id = group.id.clone();
-        self.groups.insert(group_id.clone(), group);
+        self.by_id.insert(group_id.clone(), group);
         self.index(&group_id);
     }
 
@@ -150,7 +150,7 @@ impl Groups {
                     group.static_member_written(&replacement, result, &mut fx);
                 }
                 Then::DeleteGroup { token } => {
-                    self.deleted(&group_id, token, result, now, commands)
+                    self.deleted(&group_id, token, result, now, commands);
                 }
             }
         } else {
@@ -206,7 +206,7 @@ impl Groups {
         now: Now,
         commands: &mut Vec<Command>,
     ) {
-        let group_ids: Vec<_> = self.groups.keys().cloned().collect();
+        let group_ids: Vec<_> = self.by_id.keys().cloned().collect();
         for group_id in group_ids {
             if let Some((group, mut fx)) = self.group_and_effects(&group_id, now, commands) {
                 group.forget_topics(deleted, &mut fx);
@@ -214,14 +214,14 @@ impl Groups {
         }
     }
 
-    /// What DescribeGroups shows; nothing if there is no such group.
+    /// What `DescribeGroups` shows; nothing if there is no such group.
     pub fn describe(&self, group_id: &str) -> Option<GroupDescription> {
-        self.groups.get(group_id).map(Group::describe)
+        self.by_id.get(group_id).map(Group::describe)
     }
 
-    /// What ListGroups shows, by group id.
+    /// What `ListGroups` shows, by group id.
     pub fn list(&self, filter: &ListFilter) -> Vec<GroupListing> {
-        self.groups
+        self.by_id
             .values()
             .filter(|group| filter.accepts(group.shown_state()))
             .map(Group::listing)
@@ -231,12 +231,12 @@ impl Groups {
     /// The state of a group, for tests.
     #[cfg(test)]
     pub(super) fn group(&self, group_id: &str) -> &Group {
-        self.groups.get(group_id).expect("the group exists")
+        self.by_id.get(group_id).expect("the group exists")
     }
 
     /// The number of groups.
     pub fn group_count(&self) -> usize {
-        self.groups.len()
+        self.by_id.len()
     }
 
     /// The partition is led by another broker now, or by none: answers everything that waits.
@@ -257,9 +257,10 @@ impl Groups {
                 Then::DeleteGroup { token: Some(token) } => {
                     commands.push(Command::Reply(token, Reply::DeleteGroup(error)));
                 }
-                // Members wait for these, and are answered below.
-                Then::Assignment { .. } | Then::StaticMember(_) => {}
-                Then::Nothing
+                // Members wait for these two, and are answered below.
+                Then::Assignment { .. }
+                | Then::StaticMember(_)
+                | Then::Nothing
                 | Then::Offsets { reply: None, .. }
                 | Then::DeleteGroup { token: None } => {}
             }
@@ -268,11 +269,7 @@ impl Groups {
             let reply = Request::FetchOffsets(parked.request).error_reply(error);
             commands.push(Command::Reply(parked.token, reply));
         }
-        for member in self
-            .groups
-            .values()
-            .flat_map(|group| group.members.values())
-        {
+        for member in self.by_id.values().flat_map(|group| group.members.values()) {
             commands.extend(member.refuse_parked(&member.id, error));
         }
     }
@@ -280,7 +277,7 @@ impl Groups {
     /// Checks the invariants of the groups and of this module.
     pub fn check_invariants(&self) {
         self.in_flight.check_invariants();
-        for (group_id, group) in &self.groups {
+        for (group_id, group) in &self.by_id {
             assert_eq!(*group_id, group.id);
             group.check_invariants();
             group.offsets.check_invariants();
@@ -292,7 +289,7 @@ impl Groups {
         }
         assert_eq!(self.deadlines.len(), self.deadline_of.len(), "I2");
         for (group_id, at_ms) in &self.deadline_of {
-            assert!(self.groups.contains_key(group_id), "I2: {group_id} is gone");
+            assert!(self.by_id.contains_key(group_id), "I2: {group_id} is gone");
             assert!(
                 self.deadlines.contains(&(*at_ms, group_id.clone())),
                 "I2: {group_id}"
@@ -308,13 +305,13 @@ impl Groups {
         now: Now,
         commands: &mut Vec<Command>,
     ) {
-        let is_new = !self.groups.contains_key(group_id);
+        let is_new = !self.by_id.contains_key(group_id);
         if is_new && !request.member_id.is_empty() {
             let reply = Request::Join(request.clone()).error_reply(ErrorCode::UnknownMemberId);
             commands.push(Command::Reply(token, reply));
             return;
         }
-        self.groups
+        self.by_id
             .entry(group_id.clone())
             .or_insert_with(|| Group::new(group_id.clone(), now));
         let Some((group, mut fx)) = self.group_and_effects(group_id, now, commands) else {
@@ -337,7 +334,7 @@ impl Groups {
         now: Now,
         commands: &mut Vec<Command>,
     ) {
-        if !self.groups.contains_key(group_id) {
+        if !self.by_id.contains_key(group_id) {
             if request.generation_id >= 0 {
                 let error = if request.api_version >= VERSION_KNOWS_GROUP_ID_NOT_FOUND {
                     ErrorCode::GroupIdNotFound
@@ -349,7 +346,7 @@ impl Groups {
                 return;
             }
             // A consumer without membership, or an administrator: the group is there for its offsets.
-            self.groups
+            self.by_id
                 .insert(group_id.clone(), Group::new(group_id.clone(), now));
         }
         if let Some((group, mut fx)) = self.group_and_effects(group_id, now, commands) {
@@ -369,7 +366,7 @@ impl Groups {
             return;
         }
         let topics = request.topics.as_deref();
-        let reply = match self.groups.get(&*request.group_id) {
+        let reply = match self.by_id.get(&*request.group_id) {
             Some(group) => group.fetch(topics),
             None => fetch_nothing(topics),
         };
@@ -433,7 +430,7 @@ impl Groups {
     ) {
         match result {
             Ok(()) => {
-                self.groups.remove(group_id);
+                self.by_id.remove(group_id);
             }
             Err(_) => {
                 if let Some((group, fx)) = self.group_and_effects(group_id, now, commands) {
@@ -450,7 +447,7 @@ impl Groups {
     fn expire(&mut self, now: Now, commands: &mut Vec<Command>) {
         let interval_ms = self.settings.offsets_retention_check_interval_ms;
         self.next_expiry_ms = now.timer_ms.saturating_add(interval_ms);
-        let group_ids: Vec<_> = self.groups.keys().cloned().collect();
+        let group_ids: Vec<_> = self.by_id.keys().cloned().collect();
         for group_id in group_ids {
             if let Some((group, mut fx)) = self.group_and_effects(&group_id, now, commands) {
                 group.expire(&mut fx);
@@ -465,7 +462,7 @@ impl Groups {
         now: Now,
         commands: &'a mut Vec<Command>,
     ) -> Option<(&'a mut Group, Effects<'a>)> {
-        let group = self.groups.get_mut(group_id)?;
+        let group = self.by_id.get_mut(group_id)?;
         let settings = &self.settings;
         let in_flight = &mut self.in_flight;
         Some((
@@ -482,7 +479,7 @@ impl Groups {
     /// Brings the deadline of a group up to date.
     fn index(&mut self, group_id: &GroupId) {
         let earliest_ms = self
-            .groups
+            .by_id
             .get(group_id)
             .and_then(|group| group.timers.earliest_ms());
         let indexed_ms = self.deadline_of.get(group_id).copied();
@@ -500,7 +497,7 @@ impl Groups {
     }
 }
 
-/// The first version of OffsetCommit with an error for groups that do not exist.
+/// The first version of `OffsetCommit` with an error for groups that do not exist.
 const VERSION_KNOWS_GROUP_ID_NOT_FOUND: i16 = 9;
 
 /// *Source*: members of a group that is gone are unknown; what is deleted must exist.

@@ -1,6 +1,6 @@
 //! Heartbeat: a member says that it lives, and learns of a rebalance.
 
-use protocol::error_code::ErrorCode;
+use protocol::ErrorCode;
 
 use super::effects::Effects;
 use super::event::HeartbeatRequest;

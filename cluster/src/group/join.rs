@@ -1,9 +1,9 @@
-//! JoinGroup: who may join, under which id, and whether it moves the group.
+//! `JoinGroup`: who may join, under which id, and whether it moves the group.
 //!
 //! *Source*: KIP-394 (a dynamic member learns its id before it joins), KIP-345 (static members), KIP-814
 //! (a static leader keeps the assignment).
 
-use protocol::error_code::ErrorCode;
+use protocol::ErrorCode;
 
 use super::effects::{Effects, StaticReplacement, Then, append_error};
 use super::event::{JoinReply, JoinRequest, MemberId, Reply, Token};

@@ -1,6 +1,6 @@
-//! LeaveGroup: members go, on their own or by an administrator's hand.
+//! `LeaveGroup`: members go, on their own or by an administrator's hand.
 
-use protocol::error_code::ErrorCode;
+use protocol::ErrorCode;
 
 use super::effects::Effects;
 use super::event::{LeaveReply, LeaveRequest, LeavingMember, LeftMember, MemberId, Reply, Token};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use protocol::error_code::ErrorCode;
+use protocol::ErrorCode;
 
 use super::event::{
     Bytes, Command, JoinReply, JoinRequest, MemberId, MemberProtocol, Reply, SyncReply, Token,
@@ -64,9 +64,9 @@ pub(super) struct Member {
     /// Whether it has not been answered its first join: it cannot heartbeat, so a parked join does
     /// not keep it alive.
     pub(super) is_new: bool,
-    /// A JoinGroup that waits for the others.
+    /// A `JoinGroup` that waits for the others.
     pub(super) parked_join: Option<Token>,
-    /// A SyncGroup that waits for the leader's assignment.
+    /// A `SyncGroup` that waits for the leader's assignment.
     pub(super) parked_sync: Option<Token>,
 }
 

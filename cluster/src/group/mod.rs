@@ -12,8 +12,8 @@
 //! *Limits*: members of a group by `members_max`, members that have not joined yet by
 //! `pending_members_max` of [`GroupSettings`].
 //!
-//! *Source*: JoinGroup, SyncGroup, Heartbeat, LeaveGroup, OffsetCommit, OffsetFetch, OffsetDelete,
-//! DescribeGroups, ListGroups and DeleteGroups of Apache Kafka 4.3; KIP-62, KIP-211, KIP-345, KIP-394, KIP-447,
+//! *Source*: `JoinGroup`, `SyncGroup`, Heartbeat, `LeaveGroup`, `OffsetCommit`, `OffsetFetch`, `OffsetDelete`,
+//! `DescribeGroups`, `ListGroups` and `DeleteGroups` of Apache Kafka 4.3; KIP-62, KIP-211, KIP-345, KIP-394, KIP-447,
 //! KIP-814.
 
 mod commit;

@@ -1,7 +1,7 @@
 //! The durable committed offsets of one group.
 //!
 //! *Invariants*
-//! - I1. What is here has been written durably: OffsetFetch shows nothing that a crash could take back.
+//! - I1. What is here has been written durably: `OffsetFetch` shows nothing that a crash could take back.
 //! - I2. No topic without partitions is kept.
 
 use std::collections::BTreeMap;

@@ -12,7 +12,7 @@ use super::records::OffsetsRecord;
 use super::state::GroupState;
 use super::timers::TimerKey;
 
-use protocol::error_code::ErrorCode;
+use protocol::ErrorCode;
 
 impl Group {
     /// Begins a rebalance if none is under way, else sees whether the joins are complete.

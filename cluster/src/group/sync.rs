@@ -1,8 +1,8 @@
-//! SyncGroup: the leader hands in the assignment, every member fetches its own.
+//! `SyncGroup`: the leader hands in the assignment, every member fetches its own.
 
 use std::collections::BTreeMap;
 
-use protocol::error_code::ErrorCode;
+use protocol::ErrorCode;
 
 use super::effects::{Effects, Then, append_error};
 use super::event::{Bytes, MemberId, Reply, SyncReply, SyncRequest, Token};

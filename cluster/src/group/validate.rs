@@ -1,6 +1,6 @@
 //! What is wrong with a request before any group is asked.
 
-use protocol::error_code::ErrorCode;
+use protocol::ErrorCode;
 
 use super::event::{JoinRequest, Request};
 use super::settings::GroupSettings;

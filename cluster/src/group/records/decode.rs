@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use protocol::primitives::{DecodeError, Decoder, Uuid};
+use protocol::{DecodeError, Decoder, Uuid};
 
 use super::encode::TAG_TOPIC_ID;
 use super::{

@@ -1,6 +1,6 @@
 //! From records to the bytes that Kafka 4.3.1 writes.
 
-use protocol::primitives::Encoder;
+use protocol::Encoder;
 
 use super::{
     GroupMetadata, KEY_GROUP, KEY_OFFSET, MemberMetadata, OffsetAndMetadata, OffsetsRecord,

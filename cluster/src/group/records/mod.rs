@@ -16,7 +16,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use protocol::primitives::Uuid;
+use protocol::Uuid;
 
 use super::event::{Bytes, GroupId, MemberId};
 
@@ -87,7 +87,7 @@ pub struct OffsetAndMetadata {
     pub metadata: Arc<str>,
     /// When it was committed.
     pub commit_timestamp_ms: i64,
-    /// When it expires, if the consumer said so (OffsetCommit before version 5).
+    /// When it expires, if the consumer said so (`OffsetCommit` before version 5).
     pub expire_timestamp_ms: Option<i64>,
     /// The topic that was meant; zero when it is not known.
     pub topic_id: Uuid,

@@ -1,4 +1,4 @@
-//! OffsetCommit.
+//! `OffsetCommit`.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! OffsetDelete, DeleteGroups and deleted topics.
+//! `OffsetDelete`, `DeleteGroups` and deleted topics.
 
 use super::*;
 

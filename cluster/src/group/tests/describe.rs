@@ -1,4 +1,4 @@
-//! DescribeGroups, ListGroups, and giving up the partition.
+//! `DescribeGroups`, `ListGroups`, and giving up the partition.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! OffsetFetch.
+//! `OffsetFetch`.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! JoinGroup of dynamic members.
+//! `JoinGroup` of dynamic members.
 
 use super::*;
 
@@ -333,7 +333,9 @@ fn new_metadata_while_the_rebalance_completes_begins_another() {
     let ids = [fixture.member_id("a"), fixture.member_id("b")];
     let tokens = ids.clone().map(|id| fixture.ask(join(&id, "")));
     fixture.pass(6_000);
-    tokens.map(|token| fixture.join_reply(token));
+    for token in tokens {
+        assert_eq!(fixture.join_reply(token).error, ErrorCode::None);
+    }
     let waiting = fixture.ask(sync(&ids[1], 1, &[]));
     assert!(fixture.is_parked(waiting));
     let mut changed = join_request(&ids[0], "");

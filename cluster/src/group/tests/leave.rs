@@ -1,4 +1,4 @@
-//! LeaveGroup.
+//! `LeaveGroup`.
 
 use super::*;
 

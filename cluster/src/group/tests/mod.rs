@@ -16,8 +16,8 @@ mod sync;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::error_code::ErrorCode;
-use protocol::primitives::Uuid;
+use protocol::ErrorCode;
+use protocol::Uuid;
 
 use super::records::OffsetsRecord;
 use super::*;

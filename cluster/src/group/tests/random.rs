@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// What may happen. Numbers choose among the members that exist at that moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Event {
     NewDynamic { is_old_client: bool },
     NewStatic { name: u8, protocols: u8 },
@@ -127,8 +127,8 @@ impl Run {
                 let (id, group_instance_id) = self.member(member);
                 let protocols = some(protocols);
                 let request = JoinRequest {
-                    protocols,
                     group_instance_id,
+                    protocols,
                     ..join_request(&id, "")
                 };
                 self.ask(Request::Join(request));
@@ -149,21 +149,21 @@ impl Run {
             | Event::FetchStable
             | Event::DeleteOffsets { .. }
             | Event::DeleteGroup
-            | Event::ForgetTopic { .. } => self.happen_to_offsets(&event),
+            | Event::ForgetTopic { .. } => self.happen_to_offsets(event),
         }
         self.collect_ids();
     }
 
-    fn happen_to_offsets(&mut self, event: &Event) {
+    fn happen_to_offsets(&mut self, event: Event) {
         let offset = self.count as i64;
         match event {
             Event::Commit { member, topic } => {
-                let id = self.member(*member).0;
+                let id = self.member(member).0;
                 let generation = self.generation();
-                let request = commit_request(&id, generation, topic_name(*topic), offset);
+                let request = commit_request(&id, generation, topic_name(topic), offset);
                 self.ask(Request::CommitOffsets(request));
             }
-            Event::CommitSimple { topic } => self.ask(commit_simple(topic_name(*topic), offset)),
+            Event::CommitSimple { topic } => self.ask(commit_simple(topic_name(topic), offset)),
             Event::FetchStable => {
                 let group_id = GROUP.to_owned();
                 let request = FetchRequest {
@@ -174,7 +174,7 @@ impl Run {
                 self.ask(Request::FetchOffsets(request));
             }
             Event::DeleteOffsets { topic } => {
-                let topics = vec![(topic_name(*topic).into(), vec![0])];
+                let topics = vec![(topic_name(topic).into(), vec![0])];
                 let request = DeleteOffsetsRequest {
                     group_id: GROUP.to_owned(),
                     topics,
@@ -185,7 +185,7 @@ impl Run {
                 group_id: GROUP.to_owned(),
             }),
             Event::ForgetTopic { topic } => {
-                let name = topic_name(*topic).into();
+                let name = topic_name(topic).into();
                 let deleted = [DeletedTopic {
                     name,
                     topic_id: Uuid::ZERO,

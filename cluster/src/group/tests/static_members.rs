@@ -187,6 +187,26 @@ fn if_the_new_id_cannot_be_written_the_old_one_stays() {
 }
 
 #[test]
+fn a_session_that_ends_while_the_new_id_is_written_begins_again() {
+    let mut fixture = Fixture::new();
+    let ids = stable(&mut fixture);
+    let token = returns(&mut fixture, "two", 9);
+    let slow_disk = fixture.appends.pop_front().unwrap();
+    fixture.pass(9_000);
+    fixture.answer(heartbeat(&ids[0], 1));
+    fixture.pass(9_000);
+    fixture.answer(heartbeat(&ids[0], 1));
+    fixture.appends.push_front(slow_disk);
+    fixture.flush();
+    assert_eq!(fixture.join_reply(token).error, ErrorCode::None);
+    fixture.pass(9_000);
+    fixture.answer(heartbeat(&ids[0], 1));
+    assert_eq!(fixture.state(), GroupState::Stable);
+    fixture.pass(1_000);
+    assert_eq!(fixture.state(), GroupState::PreparingRebalance);
+}
+
+#[test]
 fn a_rebalance_that_begins_before_the_new_id_is_durable_answers_the_join() {
     let mut fixture = Fixture::new();
     let ids = stable(&mut fixture);

@@ -1,4 +1,4 @@
-//! SyncGroup.
+//! `SyncGroup`.
 
 use super::*;
 
