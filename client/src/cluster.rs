@@ -1,0 +1,356 @@
+//! The cluster as metadata tells it: brokers, topics, leaders; creating and deleting topics.
+//!
+//! Place: set-up and recovery paths of the load generator and tests; hot paths use [`Connection`].
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use protocol::messages::create_topics::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
+use protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use protocol::messages::metadata::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic,
+};
+use protocol::messages::{Request, Response};
+use protocol::{ApiKey, ErrorCode};
+
+use crate::connection::{Connection, ConnectionOptions};
+use crate::error::ClientError;
+use crate::requests::mismatch;
+
+/// Most partitions created by one request; Apache Kafka refuses more than 10,000.
+const CREATE_PARTITIONS_MAX: i32 = 5_000;
+/// Pause between questions for metadata that is not there yet.
+const METADATA_PAUSE: Duration = Duration::from_millis(100);
+
+/// A broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    /// Its node id.
+    pub node_id: i32,
+    /// Its host and port, as advertised.
+    pub address: (String, u16),
+}
+
+/// A topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its partitions, in order of their index.
+    pub partitions: Vec<Partition>,
+}
+
+/// A partition and who leads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    /// Its index in the topic.
+    pub index: i32,
+    /// Node id of its leader, -1 if it has none.
+    pub leader: i32,
+}
+
+/// A topic to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Number of replicas of each, -1 for the broker's default.
+    pub replication_factor: i16,
+    /// Topic configs, name and value.
+    pub configs: Vec<(String, String)>,
+}
+
+/// A way into a cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    bootstrap: Vec<String>,
+    options: ConnectionOptions,
+    brokers: Vec<Broker>,
+    connection: Option<Connection>,
+}
+
+/// Resolves `host:port` and connects to the first address that answers.
+async fn open_host(host: &str, options: &ConnectionOptions) -> Result<Connection, ClientError> {
+    let resolved = tokio::net::lookup_host(host).await;
+    let addresses: Vec<SocketAddr> = resolved
+        .map_err(ClientError::io(format!("cannot resolve {host}")))?
+        .collect();
+    let mut last = ClientError::Closed { in_flight: 0 };
+    for address in addresses {
+        match Connection::open(address, options.clone()).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+impl Cluster {
+    /// Connects to the first bootstrap broker (`host:port`) that answers.
+    ///
+    /// # Errors
+    /// The last broker's error.
+    pub async fn connect(
+        bootstrap: &[String],
+        options: ConnectionOptions,
+    ) -> Result<Cluster, ClientError> {
+        let mut cluster = Cluster {
+            bootstrap: bootstrap.to_vec(),
+            options,
+            brokers: Vec::new(),
+            connection: None,
+        };
+        cluster.metadata(&[]).await?;
+        Ok(cluster)
+    }
+
+    /// The brokers, as the last metadata told them.
+    pub fn brokers(&self) -> &[Broker] {
+        &self.brokers
+    }
+
+    /// One request to any broker; connects anew if the connection was lost.
+    async fn ask<T>(
+        &mut self,
+        request: &Request<'_>,
+        read: impl FnOnce(Response<'_>) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.open_any().await?,
+        };
+        let outcome = connection.call(request).await.and_then(read);
+        // A connection that failed is not put back.
+        if matches!(&outcome, Ok(_) | Err(ClientError::Refused { .. })) {
+            self.connection = Some(connection);
+        }
+        outcome
+    }
+
+    async fn open_any(&self) -> Result<Connection, ClientError> {
+        let known = self.brokers.iter().map(|broker| {
+            let (host, port) = &broker.address;
+            format!("{host}:{port}")
+        });
+        let mut last = ClientError::Closed { in_flight: 0 };
+        for host in self.bootstrap.iter().cloned().chain(known) {
+            match open_host(&host, &self.options).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Opens a connection of its own to a broker.
+    ///
+    /// # Errors
+    /// [`ClientError::Incomplete`] for a node id that metadata did not tell, and those of
+    /// [`Connection::open`].
+    pub async fn open_broker(&self, node_id: i32) -> Result<Connection, ClientError> {
+        let broker = self.brokers.iter().find(|broker| broker.node_id == node_id);
+        let Some(Broker {
+            address: (host, port),
+            ..
+        }) = broker
+        else {
+            let what = format!("broker {node_id}");
+            return Err(ClientError::Incomplete {
+                key: ApiKey::Metadata,
+                what,
+            });
+        };
+        open_host(&format!("{host}:{port}"), &self.options).await
+    }
+
+    /// Learns the brokers and the named topics; topics that do not exist are left out.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] for a topic's error other than being unknown or without leader.
+    pub async fn metadata(&mut self, topics: &[String]) -> Result<Vec<Topic>, ClientError> {
+        let asked = topics.iter().map(|name| MetadataRequestTopic {
+            name: Some(Cow::Borrowed(name)),
+            ..MetadataRequestTopic::default()
+        });
+        let request = Request::Metadata(MetadataRequest {
+            topics: Some(asked.collect()),
+            allow_auto_topic_creation: false,
+            ..MetadataRequest::default()
+        });
+        let read = |response: Response<'_>| {
+            let Response::Metadata(response) = response else {
+                return Err(mismatch(ApiKey::Metadata));
+            };
+            Ok((read_brokers(&response), read_topics(&response)?))
+        };
+        let (brokers, topics) = self.ask(&request, read).await?;
+        self.brokers = brokers;
+        Ok(topics)
+    }
+
+    /// Creates topics; those that exist already stay as they are.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] for the first topic that is refused.
+    pub async fn create_topics(&mut self, specs: &[TopicSpec]) -> Result<(), ClientError> {
+        let mut rest = specs;
+        while !rest.is_empty() {
+            // As many topics as stay below the limit on partitions, but at least one.
+            let mut partitions = 0;
+            let fitting = rest.iter().take_while(|spec| {
+                partitions += spec.partitions;
+                partitions <= CREATE_PARTITIONS_MAX
+            });
+            let count = fitting.count().max(1);
+            let (chunk, after) = rest.split_at(count);
+            self.create_chunk(chunk).await?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    async fn create_chunk(&mut self, specs: &[TopicSpec]) -> Result<(), ClientError> {
+        let key = ApiKey::CreateTopics;
+        let request = Request::CreateTopics(CreateTopicsRequest {
+            topics: specs.iter().map(creatable).collect(),
+            timeout_ms: self.options.timeout.as_millis() as i32,
+            validate_only: false,
+        });
+        let read = |response: Response<'_>| {
+            let Response::CreateTopics(response) = response else {
+                return Err(mismatch(key));
+            };
+            let refused = response
+                .topics
+                .iter()
+                .filter(|topic| topic.error_code != ErrorCode::TopicAlreadyExists as i16);
+            for topic in refused {
+                ClientError::check(key, topic.error_code, topic.error_message.as_deref())?;
+            }
+            Ok(())
+        };
+        self.ask(&request, read).await
+    }
+
+    /// Deletes topics; unknown ones are passed over.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] for the first topic that is refused.
+    pub async fn delete_topics(&mut self, names: &[String]) -> Result<(), ClientError> {
+        let key = ApiKey::DeleteTopics;
+        let states = names.iter().map(|name| DeleteTopicState {
+            name: Some(Cow::Borrowed(name)),
+            ..DeleteTopicState::default()
+        });
+        let request = Request::DeleteTopics(DeleteTopicsRequest {
+            topics: states.collect(),
+            timeout_ms: self.options.timeout.as_millis() as i32,
+            ..DeleteTopicsRequest::default()
+        });
+        let read = |response: Response<'_>| {
+            let Response::DeleteTopics(response) = response else {
+                return Err(mismatch(key));
+            };
+            let refused = response
+                .responses
+                .iter()
+                .filter(|topic| topic.error_code != ErrorCode::UnknownTopicOrPartition as i16);
+            for topic in refused {
+                ClientError::check(key, topic.error_code, topic.error_message.as_deref())?;
+            }
+            Ok(())
+        };
+        self.ask(&request, read).await
+    }
+
+    /// Waits until every named topic exists and each of its partitions has a leader.
+    ///
+    /// # Errors
+    /// [`ClientError::TimedOut`], or the last error of asking.
+    pub async fn wait_for_leaders(
+        &mut self,
+        names: &[String],
+        after: Duration,
+    ) -> Result<Vec<Topic>, ClientError> {
+        let deadline = Instant::now() + after;
+        loop {
+            let outcome = self.metadata(names).await;
+            let is_complete = |topics: &Vec<Topic>| {
+                let mut partitions = topics.iter().flat_map(|topic| &topic.partitions);
+                topics.len() == names.len() && partitions.all(|partition| partition.leader >= 0)
+            };
+            match outcome {
+                Ok(topics) if is_complete(&topics) => return Ok(topics),
+                Ok(_) if Instant::now() >= deadline => return Err(ClientError::TimedOut { after }),
+                Err(error) if Instant::now() >= deadline || !error.is_retriable() => {
+                    return Err(error);
+                }
+                Ok(_) | Err(_) => tokio::time::sleep(METADATA_PAUSE).await,
+            }
+        }
+    }
+}
+
+fn creatable(spec: &TopicSpec) -> CreatableTopic<'_> {
+    let configs = spec
+        .configs
+        .iter()
+        .map(|(name, value)| CreatableTopicConfig {
+            name: Cow::Borrowed(name),
+            value: Some(Cow::Borrowed(value)),
+        });
+    CreatableTopic {
+        name: Cow::Borrowed(&spec.name),
+        num_partitions: spec.partitions,
+        replication_factor: spec.replication_factor,
+        configs: configs.collect(),
+        ..CreatableTopic::default()
+    }
+}
+
+fn read_brokers(response: &MetadataResponse<'_>) -> Vec<Broker> {
+    let brokers = response.brokers.iter().filter_map(|broker| {
+        let port = u16::try_from(broker.port).ok()?;
+        Some(Broker {
+            node_id: broker.node_id,
+            address: (broker.host.to_string(), port),
+        })
+    });
+    brokers.collect()
+}
+
+fn read_topics(response: &MetadataResponse<'_>) -> Result<Vec<Topic>, ClientError> {
+    let mut topics = Vec::with_capacity(response.topics.len());
+    for topic in &response.topics {
+        let code = ErrorCode::from_i16(topic.error_code);
+        if code == Some(ErrorCode::UnknownTopicOrPartition) {
+            continue;
+        }
+        if code != Some(ErrorCode::LeaderNotAvailable) {
+            ClientError::check(ApiKey::Metadata, topic.error_code, topic.name.as_deref())?;
+        }
+        topics.push(read_topic(topic));
+    }
+    Ok(topics)
+}
+
+fn read_topic(topic: &MetadataResponseTopic<'_>) -> Topic {
+    let mut partitions: Vec<Partition> = topic
+        .partitions
+        .iter()
+        .map(|partition| Partition {
+            index: partition.partition_index,
+            leader: partition.leader_id,
+        })
+        .collect();
+    partitions.sort_unstable_by_key(|partition| partition.index);
+    Topic {
+        name: topic.name.as_deref().unwrap_or_default().to_owned(),
+        partitions,
+    }
+}
