@@ -1,1 +1,32 @@
 //! One shard's journal and its partition logs on one disk.
+//!
+//! *Place*: below the broker's data plane, above `runtime`; it has never heard of topics or brokers.
+//! *Core*: everything here lives on the shard that opened it. *Durability*: what is answered as done
+//! is in the journal, durably; the formats and what a crash leaves between any two steps are in
+//! `docs/storage-format.md`.
+
+#![deny(unsafe_code)]
+
+mod cache;
+mod checkpoint;
+mod codec;
+mod config;
+mod engine;
+mod error;
+pub mod journal;
+mod log_id;
+mod partition_log;
+mod recovery;
+mod segment;
+mod storage;
+mod write_behind;
+
+pub use cache::ReadCacheCounts;
+pub use checkpoint::migrate::{migrate_shards, shard_count_on_disk};
+pub use config::{LogConfig, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_LIMIT, StorageConfig};
+pub use error::StorageError;
+pub use journal::Sequence;
+pub use log_id::LogId;
+pub use partition_log::{Appended, PartitionLog, ReadResult, RetentionOutcome, SequenceCheck, TimestampOffset};
+pub use recovery::RecoveryReport;
+pub use storage::{Storage, StorageCounts};

@@ -1,0 +1,138 @@
+//! Checkpoints: making the journal's records superfluous by writing down what they led to.
+//!
+//! *Place*: run by the write-behind when the journal fills, and at close. *Durability*: the steps and
+//! what a crash between them leaves are in `docs/storage-format.md`, "Writing a table".
+//! *Invariants*: **I1** an entry counts only when everything it does not carry is durable in
+//! segments, when its applied sequence is durable in the journal, and when deletions decided
+//! before it was encoded have been carried out. **I2** the journal is released only through what
+//! every entry has applied. *Limits*: logs are encoded [`LOGS_A_SLICE`] at a time, then others run;
+//! `write_behind_concurrency` logs are synced at one time.
+
+pub(crate) mod entry;
+pub(crate) mod migrate;
+pub(crate) mod table;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use runtime::task::{Class, spawn, yield_now};
+use runtime::time::wall_clock_ms;
+
+use crate::engine::Engine;
+use crate::error::StorageError;
+use crate::log_id::shard_dir;
+use crate::partition_log::{Condition, Log, sync_logs_dir};
+use entry::{EntryOwner, SegmentPosition};
+use table::{TableHeader, TableWriter};
+
+/// Logs encoded without giving way to other tasks: about 100 µs for ordinary ones.
+const LOGS_A_SLICE: usize = 64;
+
+/// What has to be durable in segments before the table counts.
+type SyncList = VecDeque<(Rc<Log>, SegmentPosition)>;
+
+/// Which table is to be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CheckpointPlan {
+    pub(crate) generation: u64,
+    pub(crate) next_incarnation_counter: u64,
+}
+
+/// Writes a table of `logs` as they are, and lets the journal go through what it covers.
+///
+/// # Errors
+/// Of the writes; the caller takes the storage offline.
+pub(crate) async fn write(engine: &Rc<Engine>, logs: Vec<Rc<Log>>, plan: CheckpointPlan) -> Result<TableHeader, StorageError> {
+    engine.check_online()?;
+    let replay_from = engine.last_sequence_value() + 1;
+    let shard_dir = shard_dir(&engine.data_dir, engine.shard);
+    let mut writer = TableWriter::open(&shard_dir, plan.generation).await?;
+    let sync_list = encode_logs(engine, &logs, &mut writer).await?;
+    let encoded_through = engine.last_sequence();
+    sync_logs(engine, sync_list).await?;
+    sync_logs_dir(engine).await?;
+    // What an entry has applied, and what made a synced log skip segments it no longer has, must
+    // not be lost itself; nor may files that were to be deleted outlive the last record of that.
+    engine.journal.committed(engine.last_sequence().max(encoded_through)).await?;
+    wait_for_removals(engine).await?;
+    writer.finish_body().await?;
+    engine.check_online()?;
+    let header = writer
+        .publish(TableHeader {
+            generation: plan.generation,
+            shard: engine.shard,
+            log_count: 0,
+            body_bytes: 0,
+            body_crc: 0,
+            replay_from,
+            next_incarnation_counter: plan.next_incarnation_counter,
+            written_ms: wall_clock_ms(),
+        })
+        .await?;
+    engine.release_journal_below(replay_from);
+    Ok(header)
+}
+
+/// Encodes the entries of `logs`, a slice at a time; answers what has to be synced for them.
+async fn encode_logs(engine: &Rc<Engine>, logs: &[Rc<Log>], writer: &mut TableWriter) -> Result<SyncList, StorageError> {
+    let mut sync_list = SyncList::new();
+    let mut bytes = Vec::new();
+    for slice in logs.chunks(LOGS_A_SLICE) {
+        bytes.clear();
+        let mut count = 0;
+        for log in slice {
+            let applied = match log.condition.get() {
+                Condition::Deleted => continue,
+                Condition::Open | Condition::Truncating(None) => engine.last_sequence_value(),
+                Condition::Truncating(Some(first)) => Engine::value_before(first),
+            };
+            let owner = EntryOwner { id: log.id, incarnation: log.incarnation, applied };
+            let tail_bytes_max = engine.config.checkpoint_tail_bytes_max;
+            if let Some(to) = entry::encode(owner, &log.state.borrow(), tail_bytes_max, &mut bytes) {
+                sync_list.push_back((Rc::clone(log), to));
+            }
+            count += 1;
+        }
+        writer.put(&bytes, count).await?;
+        yield_now().await;
+    }
+    Ok(sync_list)
+}
+
+/// Syncs what the entries rely on, several logs at a time.
+async fn sync_logs(engine: &Rc<Engine>, sync_list: SyncList) -> Result<(), StorageError> {
+    let workers = engine.config.write_behind_concurrency.min(sync_list.len());
+    let sync_list = Rc::new(RefCell::new(sync_list));
+    let mut running = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let sync_list = Rc::clone(&sync_list);
+        running.push(spawn(Class::Storage, async move {
+            loop {
+                let next = sync_list.borrow_mut().pop_front();
+                let Some((log, to)) = next else { return Ok(()) };
+                if log.condition.get() != Condition::Deleted {
+                    log.sync_to(to).await?;
+                }
+            }
+        }));
+    }
+    let mut first_error = Ok(());
+    for worker in running {
+        let result = match worker.await {
+            Ok(result) => result,
+            Err(_) => Err(StorageError::Offline { reason: "a checkpoint task failed".to_owned() }),
+        };
+        first_error = first_error.and(result);
+    }
+    first_error
+}
+
+async fn wait_for_removals(engine: &Rc<Engine>) -> Result<(), StorageError> {
+    while !engine.removals.borrow().is_empty() || engine.removals_running.get() > 0 {
+        engine.check_online()?;
+        engine.wake.notify_one();
+        engine.progress.notified().await;
+    }
+    engine.check_online()
+}

@@ -1,0 +1,283 @@
+//! What all logs of one shard's storage share: the journal, open files, memory and dirty-byte
+//! accounts, and the queues between the append path and the write-behind.
+//!
+//! *Place*: owned by [`crate::Storage`] and by every log. *Core*: the owner shard; nothing here is
+//! shared between threads. *Invariants*: **I1** once offline, always offline: nothing is answered
+//! as done any more. **I2** the durable end of a log moves only when the journal's durable sequence
+//! passes the log's records, before anyone who waits for that sequence is woken. *Limits*: chunk
+//! memory `cache_bytes_max`; every queue holds at most one entry per log, chunk or removal.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+
+use runtime::sync::Notify;
+use runtime::{AppendBuf, MemoryBudget};
+
+use crate::cache::ReadCache;
+use crate::config::StorageConfig;
+use crate::error::StorageError;
+use crate::journal::{Journal, Sequence};
+use crate::partition_log::tail_chunks::ChunkMemory;
+use crate::partition_log::{Log, PartitionLog};
+use crate::segment::files::OpenFiles;
+
+/// A called-back observer of durable ends.
+type DurableObserver = Rc<dyn Fn(&PartitionLog)>;
+
+/// The shared part of one shard's storage.
+pub(crate) struct Engine {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) shard: u32,
+    pub(crate) config: StorageConfig,
+    pub(crate) budget: MemoryBudget,
+    pub(crate) journal: Journal,
+    pub(crate) files: OpenFiles,
+    pub(crate) read_cache: ReadCache,
+    /// Wakes the write-behind.
+    pub(crate) wake: Notify,
+    /// Wakes who waits for memory or for a log's files.
+    pub(crate) progress: Notify,
+    /// A log directory was made since `logs/` was last fsynced.
+    pub(crate) logs_dir_is_dirty: Cell<bool>,
+    pub(crate) removals: RefCell<VecDeque<Removal>>,
+    /// Removals taken off the queue and not finished.
+    pub(crate) removals_running: Cell<usize>,
+    pub(crate) is_closing: Cell<bool>,
+    pub(crate) queues: Queues,
+    observer: RefCell<Option<DurableObserver>>,
+    chunk_bytes: Cell<u64>,
+    dirty_bytes: Cell<u64>,
+    offline: RefCell<Option<String>>,
+}
+
+/// Work handed from appends to the write-behind and to the commit observer.
+#[derive(Default)]
+pub(crate) struct Queues {
+    /// Appended, not yet durable; in sequence order.
+    pending: RefCell<VecDeque<PendingCommit>>,
+    /// One entry per chunk, oldest first.
+    chunks: RefCell<VecDeque<Weak<Log>>>,
+    /// Logs with enough unwritten bytes.
+    pub(crate) flush: RefCell<VecDeque<Weak<Log>>>,
+    /// Sealed segments whose index is in memory, oldest first.
+    pub(crate) indexes: RefCell<VecDeque<(Weak<Log>, i64)>>,
+    /// Logs with an unwritten full block, by the time (ms) they got it.
+    pub(crate) aging: RefCell<VecDeque<(i64, Weak<Log>)>>,
+}
+
+struct PendingCommit {
+    sequence: Sequence,
+    log_end: i64,
+    log: Weak<Log>,
+}
+
+/// Files to be deleted once the record that decided it is durable.
+pub(crate) struct Removal {
+    pub(crate) sequence: Sequence,
+    pub(crate) log: Rc<Log>,
+    /// The segments whose files go; `None`: the whole directory.
+    pub(crate) segments: Option<Vec<i64>>,
+}
+
+impl Engine {
+    pub(crate) fn new(data_dir: PathBuf, shard: u32, config: StorageConfig, budget: MemoryBudget, journal: Journal) -> Self {
+        Engine {
+            data_dir,
+            shard,
+            files: OpenFiles::new(config.open_files_max),
+            read_cache: ReadCache::new(config.read_cache_bytes_max, config.read_window_bytes, budget.clone()),
+            config,
+            budget,
+            journal,
+            wake: Notify::new(),
+            progress: Notify::new(),
+            logs_dir_is_dirty: Cell::new(false),
+            removals: RefCell::default(),
+            removals_running: Cell::new(0),
+            is_closing: Cell::new(false),
+            queues: Queues::default(),
+            observer: RefCell::new(None),
+            chunk_bytes: Cell::new(0),
+            dirty_bytes: Cell::new(0),
+            offline: RefCell::new(None),
+        }
+    }
+
+    /// # Errors
+    /// [`StorageError::Offline`] after a failure or when closed.
+    pub(crate) fn check_online(&self) -> Result<(), StorageError> {
+        match &*self.offline.borrow() {
+            None => Ok(()),
+            Some(reason) => Err(StorageError::Offline { reason: reason.clone() }),
+        }
+    }
+
+    pub(crate) fn is_offline(&self) -> bool {
+        self.offline.borrow().is_some()
+    }
+
+    /// Takes this storage offline for good. Who caused it logs it; the first reason stays.
+    pub(crate) fn fail(&self, error: &StorageError) {
+        let mut offline = self.offline.borrow_mut();
+        if offline.is_none() {
+            tracing::error!(shard = self.shard, %error, "storage goes offline");
+            *offline = Some(error.to_string());
+        }
+        drop(offline);
+        self.wake.notify_one();
+        self.progress.notify_waiters();
+    }
+
+    /// Marks the end of a graceful close: later calls are refused.
+    pub(crate) fn mark_closed(&self) {
+        *self.offline.borrow_mut() = Some("closed".to_owned());
+    }
+
+    pub(crate) fn observe_durable(&self, observer: DurableObserver) {
+        *self.observer.borrow_mut() = Some(observer);
+    }
+
+    /// Notes that `log` ends at `log_end` once `sequence` is durable.
+    pub(crate) fn note_pending(&self, sequence: Sequence, log_end: i64, log: Weak<Log>) {
+        self.queues.pending.borrow_mut().push_back(PendingCommit { sequence, log_end, log });
+    }
+
+    /// Called by the journal after each group commit, before waiters are woken.
+    pub(crate) fn on_committed(&self, durable: Sequence) {
+        let mut touched: Vec<Rc<Log>> = Vec::new();
+        {
+            let mut pending = self.queues.pending.borrow_mut();
+            while pending.front().is_some_and(|commit| commit.sequence <= durable) {
+                let Some(commit) = pending.pop_front() else { break };
+                let Some(log) = commit.log.upgrade() else { continue };
+                if log.note_durable(commit.log_end) {
+                    touched.push(log);
+                }
+            }
+        }
+        let observer = self.observer.borrow().clone();
+        for log in touched {
+            log.is_touched.set(false);
+            if let Some(observer) = &observer {
+                observer(&PartitionLog::from(log));
+            }
+        }
+        if !self.removals.borrow().is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Sequence of the newest journal record.
+    pub(crate) fn last_sequence(&self) -> Sequence {
+        self.journal.last_sequence()
+    }
+
+    /// [`Self::last_sequence`] as checkpoint entries hold it.
+    pub(crate) fn last_sequence_value(&self) -> u64 {
+        u64::from(self.last_sequence())
+    }
+
+    /// The sequence before `sequence`, as checkpoint entries hold it.
+    pub(crate) fn value_before(sequence: Sequence) -> u64 {
+        u64::from(sequence).saturating_sub(1)
+    }
+
+    /// Lets the journal go below `sequence`: a durable checkpoint has it all.
+    pub(crate) fn release_journal_below(&self, sequence: u64) {
+        self.journal.release_through(Sequence::from(sequence.saturating_sub(1)));
+    }
+
+    /// How much of the journal's files is taken by records that are needed still, in percent.
+    pub(crate) fn journal_used_percent(&self) -> u64 {
+        self.journal.used_percent()
+    }
+
+    /// Has files deleted once the removal's record is durable.
+    pub(crate) fn queue_removal(&self, removal: Removal) {
+        self.removals.borrow_mut().push_back(removal);
+        self.wake.notify_one();
+    }
+
+    /// Bytes that are in memory only, over all logs.
+    pub(crate) fn dirty_bytes(&self) -> u64 {
+        self.dirty_bytes.get()
+    }
+
+    pub(crate) fn add_dirty(&self, bytes: u64) {
+        self.dirty_bytes.set(self.dirty_bytes.get() + bytes);
+    }
+
+    pub(crate) fn remove_dirty(&self, bytes: u64) {
+        let dirty = self.dirty_bytes.get();
+        assert!(bytes <= dirty, "{bytes} bytes written of {dirty} dirty ones");
+        self.dirty_bytes.set(dirty - bytes);
+    }
+
+    /// Memory of all tail chunks.
+    pub(crate) fn chunk_bytes(&self) -> u64 {
+        self.chunk_bytes.get()
+    }
+
+    pub(crate) fn release_chunk_bytes(&self, bytes: u64) {
+        let held = self.chunk_bytes.get();
+        assert!(bytes <= held, "{bytes} bytes released of {held} in chunks");
+        self.chunk_bytes.set(held - bytes);
+    }
+
+    /// Notes a chunk of `log` that was made elsewhere (recovery).
+    pub(crate) fn adopt_chunk(&self, bytes: u64, log: Weak<Log>) {
+        self.chunk_bytes.set(self.chunk_bytes.get() + bytes);
+        self.queues.chunks.borrow_mut().push_back(log);
+    }
+
+    /// Memory for a chunk of `log`, evicting older chunks if need be. `None`: there is none until
+    /// the write-behind has got further. `is_forced`: beyond the bounds, for what cannot be put off.
+    pub(crate) fn chunk_memory(&self, capacity: usize, log: &Weak<Log>, is_forced: bool) -> Option<ChunkMemory> {
+        let bytes = capacity as u64;
+        while self.chunk_bytes.get() + bytes > self.config.cache_bytes_max && self.evict_one() {}
+        let fits = self.chunk_bytes.get() + bytes <= self.config.cache_bytes_max;
+        let mut charge = self.budget.try_charge(capacity);
+        while charge.is_none() && self.evict_one() {
+            charge = self.budget.try_charge(capacity);
+        }
+        if (!fits || charge.is_none()) && !is_forced {
+            return None;
+        }
+        self.adopt_chunk(bytes, log.clone());
+        Some(ChunkMemory { buffer: AppendBuf::with_capacity(capacity), charge })
+    }
+
+    /// Gives back the memory of the oldest chunk that has been written; `false` when there is none.
+    pub(crate) fn evict_one(&self) -> bool {
+        let attempts = self.queues.chunks.borrow().len();
+        for _ in 0..attempts {
+            let Some(entry) = self.queues.chunks.borrow_mut().pop_front() else { return false };
+            let Some(log) = entry.upgrade() else { continue };
+            match log.evict_chunk() {
+                Eviction::Freed { bytes, remains } => {
+                    self.release_chunk_bytes(bytes);
+                    if remains {
+                        self.queues.chunks.borrow_mut().push_back(entry);
+                    }
+                    return true;
+                }
+                Eviction::Gone => {}
+                Eviction::Needed => self.queues.chunks.borrow_mut().push_back(entry),
+            }
+        }
+        false
+    }
+}
+
+/// What became of an attempt to evict a log's oldest chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Eviction {
+    /// So much memory was given back; `remains`: a smaller chunk stands in its place.
+    Freed { bytes: u64, remains: bool },
+    /// The log has no such chunk any more.
+    Gone,
+    /// The chunk is not written yet.
+    Needed,
+}

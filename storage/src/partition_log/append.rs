@@ -1,0 +1,245 @@
+//! Append: offsets assigned, header patched, bytes copied once into the log's tail and once into
+//! the journal's gathering group. Synchronous; nothing is awaited and nothing is on disk yet.
+//!
+//! *Place*: the broker's produce path after validation. *Ordering*: journal records of a log are in
+//! the order of its appends. *Limits*: [`PartitionLog::reserve`] waits for memory and journal space;
+//! an append without room answers [`StorageError::NoRoom`] and changes nothing.
+//!
+//! Cost sketch for one 16 KiB batch: 61 header bytes decoded, two copies of 16 KiB (0.8 µs each at
+//! 20 GB/s), a journal record header, three queue pushes. No allocation but for a new chunk.
+
+use super::PartitionLog;
+use super::Log;
+use super::state::LogState;
+use crate::config::{LogConfig, SEGMENT_BYTES_LIMIT};
+use crate::engine::Eviction;
+use crate::error::StorageError;
+use crate::journal::{RecordView, Sequence};
+use crate::segment::batch_header::{BadHeader, BatchHeader, HEADER_BYTES, NONE};
+
+/// Where a batch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the first record of the first batch.
+    pub base_offset: i64,
+    /// Offset of the last record, inclusive.
+    pub last_offset: i64,
+    /// The broker's time if the batch carries it (`LogAppendTime`), else −1.
+    pub log_append_time: i64,
+    /// Durable when the journal is, through this sequence.
+    pub sequence: Sequence,
+}
+
+impl PartitionLog {
+    /// Whether an append of `bytes` would find room now.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.log.make_room(&mut self.log.state.borrow_mut(), bytes, false) && self.log.engine.journal.has_room(bytes)
+    }
+
+    /// Waits until there is room for an append of `bytes`. Another append may take it before the
+    /// caller does, when it awaits in between.
+    ///
+    /// # Errors
+    /// [`StorageError::Offline`], [`StorageError::LogDeleted`], [`StorageError::LogBusy`].
+    ///
+    /// # Cancel safety
+    /// Nothing is held by a dropped wait.
+    pub async fn reserve(&self, bytes: usize) -> Result<(), StorageError> {
+        loop {
+            self.log.check_changeable()?;
+            if !self.log.engine.journal.has_room(bytes) {
+                self.log.engine.wake.notify_one();
+                self.log.engine.journal.room(bytes).await?;
+                continue;
+            }
+            if self.log.make_room(&mut self.log.state.borrow_mut(), bytes, false) {
+                return Ok(());
+            }
+            self.log.engine.wake.notify_one();
+            self.log.engine.progress.notified().await;
+        }
+    }
+
+    /// Appends the batches in `batches` (one or more, validated by the caller): assigns offsets from
+    /// the log end on, stamps `leader_epoch`, and hands the bytes to the journal. They are durable,
+    /// and count for [`Self::durable_end_offset`], when the answered sequence is.
+    ///
+    /// # Errors
+    /// [`StorageError::NoRoom`]: await [`Self::reserve`] and try again. [`StorageError::BadBatch`]:
+    /// the headers do not add up (nothing was appended). [`StorageError::Offline`],
+    /// [`StorageError::LogDeleted`], [`StorageError::LogBusy`].
+    pub fn append(&self, batches: &[u8], leader_epoch: i32, now_ms: i64) -> Result<Appended, StorageError> {
+        let log = &*self.log;
+        log.check_changeable()?;
+        check_headers(batches)?;
+        let mut state = log.state.borrow_mut();
+        if !log.engine.journal.has_room(batches.len()) || !log.make_room(&mut state, batches.len(), false) {
+            return Err(StorageError::NoRoom);
+        }
+        let config = std::rc::Rc::clone(&log.config.borrow());
+        let base_offset = state.log_end;
+        let mut rest = batches;
+        let mut appended = None;
+        while let Ok(batch) = BatchHeader::decode_prefix(rest) {
+            let (bytes, after) = rest.split_at(batch.bytes as usize);
+            log.roll_if_full(&mut state, &config, &batch, now_ms);
+            let sequence = log.append_one(&mut state, bytes, leader_epoch, now_ms);
+            let log_append_time = if batch.has_log_append_time() { batch.max_timestamp } else { NONE };
+            let last_offset = state.log_end - 1;
+            appended = Some(Appended { base_offset, last_offset, log_append_time, sequence });
+            rest = after;
+        }
+        debug_assert!(rest.is_empty(), "headers were checked before");
+        let appended = appended.ok_or(StorageError::NoRoom)?;
+        log.note_dirty(&state, now_ms);
+        Ok(appended)
+    }
+
+    /// Begins a leader epoch at the log end. `None`: the log has that epoch or a newer one already.
+    ///
+    /// # Errors
+    /// [`StorageError::Offline`], [`StorageError::LogDeleted`], [`StorageError::LogBusy`].
+    pub fn begin_epoch(&self, epoch: i32) -> Result<Option<Sequence>, StorageError> {
+        let log = &*self.log;
+        log.check_changeable()?;
+        let mut state = log.state.borrow_mut();
+        let start_offset = state.log_end;
+        if !state.epochs.begin(epoch, start_offset) {
+            return Ok(None);
+        }
+        let record = RecordView::EpochStart { incarnation: log.incarnation, epoch, start_offset };
+        Ok(Some(log.engine.journal.append(record)))
+    }
+
+    /// Seals the active segment and begins a new one at the log end; `None` when it is empty.
+    ///
+    /// # Errors
+    /// [`StorageError::Offline`], [`StorageError::LogDeleted`], [`StorageError::LogBusy`].
+    pub fn roll(&self, now_ms: i64) -> Result<Option<Sequence>, StorageError> {
+        self.log.check_changeable()?;
+        let mut state = self.log.state.borrow_mut();
+        Ok(self.log.roll(&mut state, now_ms))
+    }
+}
+
+impl Log {
+    /// Makes the open chunk have room for `bytes`; `false` when there is no memory.
+    fn make_room(&self, state: &mut LogState, bytes: usize, is_forced: bool) -> bool {
+        let (segment_base, position) = (state.active().base_offset(), state.active().bytes());
+        if state.chunks.room(segment_base, position) >= bytes {
+            return true;
+        }
+        let chunk_bytes_max = self.engine.config.chunk_bytes_max as usize;
+        let capacity = state.chunks.next_capacity(position, bytes, chunk_bytes_max);
+        loop {
+            if let Some(memory) = self.engine.chunk_memory(capacity, &self.me, is_forced) {
+                let freed = state.chunks.open(memory, segment_base, position, state.log_end);
+                self.engine.release_chunk_bytes(freed as u64);
+                return true;
+            }
+            // The engine could not look into this log, whose own old chunks may be all there is.
+            match state.evict_chunk() {
+                Eviction::Freed { bytes, .. } => self.engine.release_chunk_bytes(bytes),
+                Eviction::Gone | Eviction::Needed => return false,
+            }
+        }
+    }
+
+    /// Rolls when the segment would grow too large or spans too much time with this batch.
+    fn roll_if_full(&self, state: &mut LogState, config: &LogConfig, batch: &BatchHeader, now_ms: i64) {
+        let active = &state.active().extent;
+        let is_full = active.bytes + batch.bytes > config.segment_bytes.min(SEGMENT_BYTES_LIMIT)
+            || state.log_end + i64::from(batch.last_offset_delta) - active.base_offset > i64::from(i32::MAX);
+        let newest_ms = if active.first_timestamp == NONE { now_ms } else { batch.max_timestamp };
+        let oldest_ms = if active.first_timestamp == NONE { active.last_append_ms } else { active.first_timestamp };
+        let is_old = newest_ms.saturating_sub(oldest_ms) > config.segment_ms;
+        if active.bytes > 0 && (is_full || is_old) {
+            self.roll(state, now_ms);
+        }
+    }
+
+    pub(super) fn roll(&self, state: &mut LogState, now_ms: i64) -> Option<Sequence> {
+        if !state.roll(self.incarnation, now_ms) {
+            return None;
+        }
+        let record = RecordView::Roll { incarnation: self.incarnation, base_offset: state.log_end };
+        let sequence = self.engine.journal.append(record);
+        self.queue_flush();
+        Some(sequence)
+    }
+
+    /// Appends one batch, whose headers were checked, as one journal record.
+    fn append_one(&self, state: &mut LogState, bytes: &[u8], leader_epoch: i32, now_ms: i64) -> Sequence {
+        let made = self.make_room(state, bytes.len(), true);
+        assert!(made, "forced room is always made");
+        let position = state.active().bytes();
+        let base_offset = state.log_end;
+        let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>().expect("headers were checked");
+        let header = patch_header(*header, base_offset, leader_epoch);
+        let batch = BatchHeader::decode(&header).expect("headers were checked");
+        state.append(&batch, &header, body, now_ms);
+
+        let bytes = state.chunks.newest(batch.bytes);
+        let record = RecordView::Append { incarnation: self.incarnation, base_offset, position, bytes };
+        let sequence = self.engine.journal.append(record);
+        self.engine.add_dirty(batch.bytes);
+        self.engine.note_pending(sequence, state.log_end, self.me.clone());
+        sequence
+    }
+
+    /// Tells the write-behind what it has to know after an append.
+    fn note_dirty(&self, state: &LogState, now_ms: i64) {
+        let active = state.active();
+        let unwritten = active.unwritten();
+        let config = &self.engine.config;
+        if unwritten >= config.write_behind_bytes || self.engine.dirty_bytes() > config.dirty_bytes_max {
+            self.queue_flush();
+        }
+        if active.writable_to(false) > active.written && !self.is_aging.replace(true) {
+            self.engine.queues.aging.borrow_mut().push_back((now_ms, self.me.clone()));
+        }
+    }
+
+    /// Puts the log into the queue of logs to write.
+    pub(super) fn queue_flush(&self) {
+        if !self.is_flush_queued.replace(true) {
+            self.engine.queues.flush.borrow_mut().push_back(self.me.clone());
+            self.engine.wake.notify_one();
+        }
+    }
+
+    /// The log leaves the queue of logs to write.
+    pub(crate) fn note_flush_taken(&self) {
+        self.is_flush_queued.set(false);
+    }
+
+    /// The log leaves the queue of logs with an unwritten block.
+    pub(crate) fn note_aged(&self) {
+        self.is_aging.set(false);
+    }
+}
+
+/// The header with the base offset and leader epoch that the log gives; neither is in the CRC.
+fn patch_header(mut header: [u8; HEADER_BYTES], base_offset: i64, leader_epoch: i32) -> [u8; HEADER_BYTES] {
+    header[0..8].copy_from_slice(&base_offset.to_be_bytes());
+    header[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
+    header
+}
+
+/// Checks that `batches` is one or more whole batches.
+fn check_headers(batches: &[u8]) -> Result<(), StorageError> {
+    let bad = |BadHeader { field, expected, found }| StorageError::BadBatch { field, expected, found };
+    let mut rest = batches;
+    loop {
+        let batch = BatchHeader::decode_prefix(rest).map_err(bad)?;
+        let available = rest.len() as i64;
+        rest = usize::try_from(batch.bytes).ok().and_then(|bytes| rest.get(bytes..)).ok_or(StorageError::BadBatch {
+            field: "batch bytes within",
+            expected: available,
+            found: batch.bytes as i64,
+        })?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+}

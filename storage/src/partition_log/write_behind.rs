@@ -1,0 +1,278 @@
+//! Moving a log's bytes from memory to its segment files, and making them durable there.
+//!
+//! *Place*: tasks of the write-behind and of checkpoints. *Invariants*: **I1** only full blocks are
+//! written, and the last block of a sealed segment; each once, straight out of the tail chunks.
+//! **I2** one task at a time works on a log's files ([`Log::file_work`]). **I3** a failed write or
+//! fdatasync takes the storage offline. *Durability*: after [`Log::sync_to`] the bytes asked for,
+//! and the directory entries of their files, survive a power loss (but `logs/` itself, which the
+//! checkpoint fsyncs once for all logs).
+
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+
+use runtime::{BLOCK_BYTES, Durability, File, OpenMode, Slice, dir};
+
+use super::{Condition, FileWork, Log};
+use crate::checkpoint::entry::SegmentPosition;
+use crate::error::StorageError;
+use crate::log_id::logs_dir;
+use crate::segment::files::FileKind;
+use crate::segment::index_file::{BLOCK_ENTRIES, BlockOwner, encode_block};
+use crate::segment::{block_ceil, block_floor};
+
+/// Greatest single write to a segment.
+const WRITE_BYTES_MAX: u64 = 1 << 20;
+/// Segments below this size get no space ahead of their writes.
+const ALLOCATE_FROM: u64 = 1 << 20;
+
+/// The next write that a log needs.
+struct NextWrite {
+    segment_base: i64,
+    from: u64,
+    /// The segment's bytes up to here are in the file afterwards.
+    to: u64,
+    /// Blocks from `from` on.
+    blocks: Slice,
+    /// The segment is sealed and ends at `to`.
+    ends_segment: bool,
+}
+
+impl Log {
+    /// Writes every full block that is only in memory.
+    ///
+    /// # Errors
+    /// Of the file operations; the storage is offline then.
+    pub(crate) async fn write_behind(self: &Rc<Self>) -> Result<(), StorageError> {
+        let work = self.file_work().await;
+        let result = self.write_all(&work).await;
+        drop(work);
+        self.settle(result)
+    }
+
+    /// Writes and syncs everything below `to`, and all earlier segments.
+    ///
+    /// # Errors
+    /// Of the file operations; the storage is offline then.
+    pub(crate) async fn sync_to(self: &Rc<Self>, to: SegmentPosition) -> Result<(), StorageError> {
+        let work = self.file_work().await;
+        let result = self.sync_to_with(&work, to).await;
+        drop(work);
+        self.settle(result)
+    }
+
+    /// Passes `result` on; an error takes the storage offline.
+    pub(super) fn fail_on_error<T>(&self, result: Result<T, StorageError>) -> Result<T, StorageError> {
+        if let Err(error) = &result {
+            self.engine.fail(error);
+        }
+        result
+    }
+
+    /// As [`Self::fail_on_error`]; but what a log needs that is deleted by now does not matter.
+    fn settle(&self, result: Result<(), StorageError>) -> Result<(), StorageError> {
+        if self.condition.get() == Condition::Deleted { Ok(()) } else { self.fail_on_error(result) }
+    }
+
+    /// [`Self::sync_to`] for who has the right to work on the files already.
+    pub(super) async fn sync_to_with(self: &Rc<Self>, work: &FileWork, to: SegmentPosition) -> Result<(), StorageError> {
+        self.write_all(work).await?;
+        let unsynced: Vec<i64> = {
+            let state = self.state.borrow();
+            let needs_sync = |base: i64, synced: u64| base < to.segment_base || (base == to.segment_base && synced < to.position);
+            let unsynced = state.segments.iter().rev().skip_while(|s| s.base_offset() > to.segment_base);
+            unsynced
+                .take_while(|s| s.synced < s.written || s.base_offset() == to.segment_base)
+                .filter(|s| s.synced < s.written && needs_sync(s.base_offset(), s.synced))
+                .map(|s| s.base_offset())
+                .collect()
+        };
+        for segment_base in unsynced.into_iter().rev() {
+            self.sync_segment(segment_base).await?;
+        }
+        // Offline, nothing was written: then nothing may be said to be synced.
+        self.engine.check_online()
+    }
+
+    async fn sync_segment(self: &Rc<Self>, segment_base: i64) -> Result<(), StorageError> {
+        let Some((written, is_linked)) = self.with_segment(segment_base, |s| (s.written, s.is_linked)) else {
+            return Ok(());
+        };
+        let path = self.file_path(segment_base, FileKind::Segment);
+        let file = self.open_file(segment_base, FileKind::Segment).await?;
+        file.sync_data().await.map_err(|e| StorageError::io("fdatasync", &path, e))?;
+        if !is_linked {
+            let dir = self.dir();
+            dir::sync_dir(&dir).await.map_err(|e| StorageError::io("fsync directory", &dir, e))?;
+        }
+        self.with_segment(segment_base, |segment| {
+            // A truncation may have moved `written` back; it waits for this task, so it has not.
+            assert!(segment.written >= written, "written moved back during a sync");
+            segment.synced = written;
+            segment.is_linked = true;
+        });
+        Ok(())
+    }
+
+    async fn write_all(self: &Rc<Self>, _work: &FileWork) -> Result<(), StorageError> {
+        while let Some(next) = self.next_write() {
+            let file = self.file_for_writing(&next).await?;
+            let path = || self.file_path(next.segment_base, FileKind::Segment);
+            let written = file.write_at(next.from, next.blocks.clone(), Durability::Buffered).await;
+            written.map_err(|e| StorageError::io("write", &path(), e))?;
+            if next.ends_segment {
+                // Cuts the padding and what was allocated ahead.
+                file.truncate(next.to).await.map_err(|e| StorageError::io("truncate", &path(), e))?;
+            }
+            self.note_written(&next);
+            self.write_derived(next.segment_base).await?;
+        }
+        Ok(())
+    }
+
+    fn next_write(&self) -> Option<NextWrite> {
+        if self.condition.get() == Condition::Deleted || self.engine.is_offline() {
+            return None;
+        }
+        let state = self.state.borrow();
+        for at in state.first_unwritten()..state.segments.len() {
+            let segment = &state.segments[at];
+            let is_sealed = state.is_sealed(at);
+            let limit = segment.writable_to(is_sealed);
+            if segment.written >= limit {
+                continue;
+            }
+            let base = segment.base_offset();
+            let (chunk, run_to) = state
+                .chunks
+                .unwritten_run(base, segment.written, limit)
+                .expect("what is not written is in memory");
+            let from = segment.written;
+            let to = run_to.min(from + WRITE_BYTES_MAX);
+            let ends_segment = is_sealed && to == segment.bytes();
+            // The last block of a sealed segment was padded when it was sealed.
+            let blocks = chunk.slice(from, block_ceil(to));
+            return Some(NextWrite { segment_base: base, from, to, blocks, ends_segment });
+        }
+        None
+    }
+
+    /// The segment's file, made when it does not exist, with space for the write allocated.
+    async fn file_for_writing(self: &Rc<Self>, next: &NextWrite) -> Result<File, StorageError> {
+        let file = self.open_or_create(next.segment_base, FileKind::Segment).await?;
+        let allocated = self.with_segment(next.segment_base, |segment| segment.allocated).unwrap_or(u64::MAX);
+        if next.to > allocated && next.from >= ALLOCATE_FROM && !next.ends_segment {
+            self.allocate_ahead(&file, next).await;
+        }
+        Ok(file)
+    }
+
+    /// Allocates as much again as the segment has, within bounds. Only a help: what cannot be
+    /// allocated ahead fails, if it must, at the write.
+    async fn allocate_ahead(&self, file: &File, next: &NextWrite) {
+        let config = &self.engine.config;
+        let step = next.from.next_power_of_two().min(config.allocate_step_bytes_max);
+        let limit = self.config.borrow().segment_bytes.max(block_ceil(next.to));
+        let upto = block_floor((next.from + step).min(limit)).max(block_ceil(next.to));
+        if file.allocate(next.from, upto - next.from).await.is_ok() {
+            self.with_segment(next.segment_base, |segment| segment.allocated = upto);
+        }
+    }
+
+    fn note_written(&self, next: &NextWrite) {
+        let written = self.with_segment(next.segment_base, |segment| {
+            assert_eq!(segment.written, next.from, "segments are written in order");
+            segment.written = next.to;
+            segment.check_invariants();
+        });
+        // The segment is gone when retention dropped it; its bytes were taken off then.
+        if written.is_some() {
+            self.engine.remove_dirty(next.to - next.from);
+        }
+        self.engine.progress.notify_waiters();
+    }
+
+    /// Writes what is derived from the segment: full index blocks, producer states.
+    async fn write_derived(self: &Rc<Self>, segment_base: i64) -> Result<(), StorageError> {
+        let snapshot = self.with_segment(segment_base, |segment| segment.producer_snapshot.take()).flatten();
+        if let Some(snapshot) = snapshot {
+            let path = self.file_path(segment_base, FileKind::Producers);
+            let written = dir::write_file_atomic(&path, &snapshot).await;
+            written.map_err(|e| StorageError::io("write", &path, e))?;
+        }
+        while let Some((number, block)) = self.next_index_block(segment_base) {
+            let file = self.open_or_create(segment_base, FileKind::Index).await?;
+            let at = u64::from(number) * BLOCK_BYTES as u64;
+            let path = || self.file_path(segment_base, FileKind::Index);
+            let written = file.write_at(at, block, Durability::Buffered).await;
+            written.map_err(|e| StorageError::io("write", &path(), e))?;
+            self.with_segment(segment_base, |segment| segment.index_blocks = Some(number + 1));
+        }
+        Ok(())
+    }
+
+    /// The next full index block whose batches are in the file. None while the index is not
+    /// complete in memory: it is written when a lookup has completed it.
+    fn next_index_block(&self, segment_base: i64) -> Option<(u32, Slice)> {
+        let state = self.state.borrow();
+        let segment = &state.segments[state.segment_at(segment_base)?];
+        let number = segment.index_blocks.filter(|_| segment.index.is_complete())?;
+        let from = number as usize * BLOCK_ENTRIES;
+        let entries = segment.index.entries().get(from..from + BLOCK_ENTRIES)?;
+        let last = entries.last().map_or(0, |entry| u64::from(entry.position));
+        if last >= segment.written {
+            return None;
+        }
+        let owner = BlockOwner { incarnation: self.incarnation, segment_base };
+        Some((number, aligned(&encode_block(owner, number, entries))))
+    }
+
+    /// Opens a file that exists.
+    pub(super) async fn open_file(&self, segment_base: i64, kind: FileKind) -> Result<File, StorageError> {
+        let path = self.file_path(segment_base, kind);
+        let opened = self.open_path(segment_base, kind, &path).await;
+        opened.map_err(|e| StorageError::io("open", &path, e))
+    }
+
+    async fn open_path(&self, segment_base: i64, kind: FileKind, path: &Path) -> io::Result<File> {
+        self.engine.files.open((self.incarnation, segment_base, kind), path, OpenMode::ReadWrite).await
+    }
+
+    async fn open_or_create(&self, segment_base: i64, kind: FileKind) -> Result<File, StorageError> {
+        let path = self.file_path(segment_base, kind);
+        match self.open_path(segment_base, kind, &path).await {
+            Ok(file) => return Ok(file),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(StorageError::io("open", &path, e)),
+        }
+        let log_dir = self.dir();
+        let made = dir::create_dir_all(&log_dir).await;
+        made.map_err(|e| StorageError::io("create directory", &log_dir, e))?;
+        self.engine.logs_dir_is_dirty.set(true);
+        let key = (self.incarnation, segment_base, kind);
+        let created = self.engine.files.open(key, &path, OpenMode::CreateNew).await;
+        created.map_err(|e| StorageError::io("create", &path, e))
+    }
+
+    pub(super) fn with_segment<T>(&self, segment_base: i64, change: impl FnOnce(&mut crate::segment::Segment) -> T) -> Option<T> {
+        let mut state = self.state.borrow_mut();
+        let at = state.segment_at(segment_base)?;
+        Some(change(&mut state.segments[at]))
+    }
+}
+
+/// A copy of `bytes`, whole blocks, that can be written directly.
+pub(crate) fn aligned(bytes: &[u8]) -> Slice {
+    let mut buffer = runtime::AlignedBuf::zeroed(bytes.len().next_multiple_of(BLOCK_BYTES));
+    buffer[..bytes.len()].copy_from_slice(bytes);
+    buffer.freeze()
+}
+
+/// `<data>/logs` is fsynced when a log directory was made since.
+pub(crate) async fn sync_logs_dir(engine: &crate::engine::Engine) -> Result<(), StorageError> {
+    if engine.logs_dir_is_dirty.replace(false) {
+        let dir = logs_dir(&engine.data_dir);
+        dir::sync_dir(&dir).await.map_err(|e| StorageError::io("fsync directory", &dir, e))?;
+    }
+    Ok(())
+}

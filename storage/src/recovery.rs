@@ -1,0 +1,261 @@
+//! Recovery: the newest checkpoint table, and on it the journal's records in order.
+//!
+//! *Place*: [`crate::Storage::open`]. *Invariants*: **I1** a record is applied to a log exactly when
+//! its sequence is above the log's applied one, by the same transition that made it the first time;
+//! its offsets and positions must be the log's. **I2** a record of an unknown incarnation is put
+//! aside and must be followed by that incarnation's `Delete`. **I3** nothing on disk is changed while
+//! records are read. *Limits*: memory for the bytes of the replayed part of the journal, which
+//! checkpoints keep small; no segment is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use runtime::{AppendBuf, MemoryBudget};
+
+use crate::checkpoint::entry;
+use crate::checkpoint::table::Table;
+use crate::codec::FieldReader;
+use crate::config::StorageConfig;
+use crate::error::StorageError;
+use crate::journal::{RecordView, Sequence};
+use crate::log_id::{LogId, incarnation_counter};
+use crate::partition_log::state::LogState;
+use crate::partition_log::tail_chunks::ChunkMemory;
+use crate::segment::batch_header::{BatchHeader, HEADER_BYTES};
+
+/// A log while its records are replayed.
+pub(crate) struct RecoveredLog {
+    pub(crate) id: LogId,
+    pub(crate) incarnation: u64,
+    applied: u64,
+    pub(crate) state: LogState,
+    /// The entry that a `Truncate` record to come replaces the state by.
+    cut: Option<Vec<u8>>,
+    /// Segments whose files have to go (again).
+    pub(crate) dropped_segments: Vec<i64>,
+}
+
+/// What a start did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Logs that are there now.
+    pub logs: usize,
+    /// Journal records that were applied.
+    pub records_applied: u64,
+    /// Bytes of batches among them.
+    pub bytes_applied: u64,
+    /// Deleted logs whose files were removed now.
+    pub deletions_finished: usize,
+    /// Bytes at the journal's end that no valid group held: written, never answered.
+    pub journal_bytes_cut: u64,
+}
+
+/// Replays a shard's journal on its table.
+pub(crate) struct Recovery {
+    logs: BTreeMap<u64, RecoveredLog>,
+    /// Logs that a replayed record deleted.
+    pub(crate) deleted: Vec<RecoveredLog>,
+    /// Incarnations that some record named, but neither the table nor a `Create`.
+    unknown: BTreeSet<u64>,
+    pub(crate) next_incarnation_counter: u64,
+    /// The newest sequence that any entry of the table had applied.
+    pub(crate) applied_max: u64,
+    pub(crate) report: RecoveryReport,
+    journal_dir: PathBuf,
+    budget: MemoryBudget,
+    chunk_bytes_max: usize,
+    now_ms: i64,
+}
+
+impl Recovery {
+    pub(crate) fn new(table: Table, journal_dir: PathBuf, config: &StorageConfig, budget: MemoryBudget, now_ms: i64) -> Self {
+        let mut next_incarnation_counter = table.header.next_incarnation_counter;
+        let mut logs = BTreeMap::new();
+        let mut applied_max = 0;
+        for entry in table.entries {
+            let entry::LogEntry { id, incarnation, applied, state } = entry;
+            next_incarnation_counter = next_incarnation_counter.max(incarnation_counter(incarnation) + 1);
+            applied_max = applied_max.max(applied);
+            let log = RecoveredLog { id, incarnation, applied, state, cut: None, dropped_segments: Vec::new() };
+            logs.insert(incarnation, log);
+        }
+        Recovery {
+            logs,
+            deleted: Vec::new(),
+            unknown: BTreeSet::new(),
+            next_incarnation_counter,
+            applied_max,
+            report: RecoveryReport::default(),
+            journal_dir,
+            budget,
+            chunk_bytes_max: config.chunk_bytes_max as usize,
+            now_ms,
+        }
+    }
+
+    /// Applies one record.
+    ///
+    /// # Errors
+    /// [`StorageError::Corruption`] when it does not follow from what came before.
+    pub(crate) fn apply(&mut self, sequence: Sequence, record: RecordView<'_>) -> Result<(), StorageError> {
+        let sequence = u64::from(sequence);
+        let incarnation = record.incarnation();
+        self.next_incarnation_counter = self.next_incarnation_counter.max(incarnation_counter(incarnation) + 1);
+        if let RecordView::Create { topic, partition, .. } = record {
+            self.create(sequence, incarnation, LogId { topic, partition });
+            return Ok(());
+        }
+        let Some(log) = self.logs.get_mut(&incarnation) else {
+            // The table was made after this log's deletion: its `Delete` must be ahead (I2).
+            match record {
+                RecordView::Delete { .. } => self.unknown.remove(&incarnation),
+                _ if self.deleted.iter().any(|log| log.incarnation == incarnation) => false,
+                _ => self.unknown.insert(incarnation),
+            };
+            return Ok(());
+        };
+        if sequence <= log.applied {
+            return Ok(());
+        }
+        log.applied = sequence;
+        self.report.records_applied += 1;
+        if let RecordView::Delete { .. } = record {
+            let deleted = self.logs.remove(&incarnation);
+            self.deleted.extend(deleted);
+            return Ok(());
+        }
+        let memory = ReplayMemory { budget: &self.budget, chunk_bytes_max: self.chunk_bytes_max };
+        let applied = log.apply(record, &memory, self.now_ms);
+        match applied {
+            Ok(bytes) => {
+                self.report.bytes_applied += bytes;
+                Ok(())
+            }
+            Err(Mismatch { field, expected, found }) => {
+                let expected = format!("record {sequence} of log {} with {field} {expected}", log.id);
+                Err(StorageError::corruption(&self.journal_dir, 0, expected, found))
+            }
+        }
+    }
+
+    fn create(&mut self, sequence: u64, incarnation: u64, id: LogId) {
+        let is_known = self.logs.contains_key(&incarnation) || self.unknown.contains(&incarnation);
+        // Known from the table: this record is in it already.
+        if is_known {
+            return;
+        }
+        self.report.records_applied += 1;
+        let state = LogState::new(self.now_ms);
+        let log = RecoveredLog { id, incarnation, applied: sequence, state, cut: None, dropped_segments: Vec::new() };
+        self.logs.insert(incarnation, log);
+    }
+
+    /// Ends the replay.
+    ///
+    /// # Errors
+    /// [`StorageError::Corruption`] when records of an unknown incarnation were met and no `Delete`.
+    pub(crate) fn finish(self) -> Result<(Vec<RecoveredLog>, Vec<RecoveredLog>, RecoveryReport, u64), StorageError> {
+        if let Some(incarnation) = self.unknown.first() {
+            let expected = "every record's log incarnation in the checkpoint table, or its Delete record";
+            return Err(StorageError::corruption(&self.journal_dir, 0, expected, format!("incarnation {incarnation:016x}")));
+        }
+        let mut report = self.report;
+        report.logs = self.logs.len();
+        Ok((self.logs.into_values().collect(), self.deleted, report, self.next_incarnation_counter))
+    }
+}
+
+/// A record that does not fit its log.
+struct Mismatch {
+    field: &'static str,
+    expected: i64,
+    found: i64,
+}
+
+/// Where replayed bytes go.
+struct ReplayMemory<'a> {
+    budget: &'a MemoryBudget,
+    chunk_bytes_max: usize,
+}
+
+fn expect(field: &'static str, expected: i64, found: i64) -> Result<(), Mismatch> {
+    if expected == found { Ok(()) } else { Err(Mismatch { field, expected, found }) }
+}
+
+impl RecoveredLog {
+    /// Answers the bytes of batches that were appended.
+    fn apply(&mut self, record: RecordView<'_>, memory: &ReplayMemory<'_>, now_ms: i64) -> Result<u64, Mismatch> {
+        let state = &mut self.state;
+        match record {
+            RecordView::Append { base_offset, position, bytes, .. } => {
+                expect("base offset", state.log_end, base_offset)?;
+                expect("position", state.active().bytes() as i64, position as i64)?;
+                replay_append(state, bytes, memory, now_ms)?;
+                state.durable_end = state.log_end;
+                return Ok(bytes.len() as u64);
+            }
+            RecordView::Roll { base_offset, .. } => {
+                expect("base offset", state.log_end, base_offset)?;
+                state.roll(self.incarnation, now_ms);
+            }
+            RecordView::EpochStart { epoch, start_offset, .. } => {
+                expect("start offset", state.log_end, start_offset)?;
+                state.epochs.begin(epoch, start_offset);
+            }
+            RecordView::LogStart { offset, .. } => {
+                if offset > state.log_end {
+                    return Err(Mismatch { field: "offset of at most", expected: state.log_end, found: offset });
+                }
+                self.dropped_segments.extend(state.advance_log_start(offset).segments);
+            }
+            RecordView::TailBlock { bytes, .. } => self.cut = Some(bytes.to_vec()),
+            RecordView::Truncate { offset, .. } => self.replay_truncate(offset)?,
+            RecordView::Create { .. } | RecordView::Delete { .. } => {}
+            RecordView::Release { .. } | RecordView::Extent { .. } => {
+                return Err(Mismatch { field: "a kind that this version writes", expected: 0, found: 1 });
+            }
+        }
+        assert!(self.state.check_invariants());
+        Ok(0)
+    }
+
+    /// Replaces the state by the one that was journaled with the truncation.
+    fn replay_truncate(&mut self, offset: i64) -> Result<(), Mismatch> {
+        let missing = Mismatch { field: "a TailBlock before Truncate to", expected: offset, found: -1 };
+        let cut = self.cut.take().ok_or(missing)?;
+        let entry = entry::decode(&mut FieldReader::new(&cut));
+        let Ok(entry) = entry else {
+            return Err(Mismatch { field: "a readable TailBlock before Truncate to", expected: offset, found: -1 });
+        };
+        expect("log end offset", entry.state.log_end, offset)?;
+        let kept = entry.state.active().base_offset();
+        let gone = self.state.segments.iter().map(|segment| segment.base_offset()).filter(|base| *base > kept);
+        self.dropped_segments.extend(gone);
+        self.state = entry.state;
+        Ok(())
+    }
+}
+
+/// Appends the batches of a record, whose headers carry their final offsets.
+fn replay_append(state: &mut LogState, bytes: &[u8], memory: &ReplayMemory<'_>, now_ms: i64) -> Result<(), Mismatch> {
+    let (segment_base, position) = (state.active().base_offset(), state.active().bytes());
+    if state.chunks.room(segment_base, position) < bytes.len() {
+        let capacity = state.chunks.next_capacity(position, bytes.len(), memory.chunk_bytes_max);
+        // Recovery goes on even beyond the budget: the journal's live part is bounded.
+        let charge = memory.budget.try_charge(capacity);
+        let chunk = ChunkMemory { buffer: AppendBuf::with_capacity(capacity), charge };
+        state.chunks.open(chunk, segment_base, position, state.log_end);
+    }
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let batch = BatchHeader::decode_prefix(rest).map_err(|bad| Mismatch { field: bad.field, expected: bad.expected, found: bad.found })?;
+        let whole = usize::try_from(batch.bytes).ok().and_then(|bytes| rest.split_at_checked(bytes));
+        let too_long = Mismatch { field: "batch bytes within", expected: rest.len() as i64, found: batch.bytes as i64 };
+        let (whole, after) = whole.ok_or(too_long)?;
+        expect("batch base offset", state.log_end, batch.base_offset)?;
+        let Some((header, body)) = whole.split_first_chunk::<HEADER_BYTES>() else { break };
+        state.append(&batch, header, body, now_ms);
+        rest = after;
+    }
+    Ok(())
+}
