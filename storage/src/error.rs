@@ -1,0 +1,164 @@
+//! Errors of the storage crate: one enum, its variants named for what happened.
+//!
+//! *Place*: returned by everything in this crate; the broker maps it to Kafka's error codes in one
+//! place at its edge. *Invariants*: **I1** [`StorageError::Corruption`] is never answered for a torn
+//! tail: tails are cut and reported, corruption refuses to go on. **I2** after a failed write or
+//! fdatasync every later call answers [`StorageError::Offline`] or
+//! [`StorageError::Journal`]; nothing is ever retried as if the data were safe.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::journal::JournalFailed;
+
+/// What can go wrong in a data directory.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The operating system refused an operation on a file or directory.
+    #[error("{operation} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb phrase: "read", "write", "create".
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The device has no space left for what was asked.
+    #[error("{operation} {}: no space left on device; free some space and start again", path.display())]
+    DiskFull {
+        /// What was tried.
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+    },
+    /// An earlier write or fdatasync failed: this data directory takes and serves nothing more
+    /// until the process starts again.
+    #[error("storage is offline: {reason}")]
+    Offline {
+        /// The first failure.
+        reason: String,
+    },
+    /// The journal failed or was closed.
+    #[error(transparent)]
+    Journal(#[from] JournalFailed),
+    /// Bytes on disk are not what was written there.
+    #[error("corruption in {} at {position}: expected {expected}, found {found}", file.display())]
+    Corruption {
+        /// The damaged file.
+        file: PathBuf,
+        /// Byte position in the file.
+        position: u64,
+        /// What should be there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A file was written by another version of the format.
+    #[error("{} has format version {found}; this version reads {supported}", file.display())]
+    FormatVersion {
+        /// The file.
+        file: PathBuf,
+        /// The version it states.
+        found: u32,
+        /// The version this build reads and writes.
+        supported: u32,
+    },
+    /// An offset below the log start or above the log end.
+    #[error("offset {offset} is outside of {log_start} to {log_end}")]
+    OffsetOutOfRange {
+        /// The offset asked for.
+        offset: i64,
+        /// First offset of the log.
+        log_start: i64,
+        /// Offset of the next record.
+        log_end: i64,
+    },
+    /// There is no memory or journal space for an append now: await `PartitionLog::reserve`.
+    #[error("no room for an append until the write-behind has got further")]
+    NoRoom,
+    /// The headers of what was to be appended do not add up.
+    #[error("bad record batch: expected {field} {expected}, found {found}")]
+    BadBatch {
+        /// The header field.
+        field: &'static str,
+        /// What it should be.
+        expected: i64,
+        /// What it is.
+        found: i64,
+    },
+    /// A log of that name exists.
+    #[error("log {log} exists")]
+    LogExists {
+        /// Its name.
+        log: String,
+    },
+    /// The log was deleted.
+    #[error("the log was deleted")]
+    LogDeleted,
+    /// The log is being truncated.
+    #[error("the log is being truncated")]
+    LogBusy,
+    /// A change of the shard count was interrupted: `shard_count_on_disk` finishes it.
+    #[error("{}: a change of the shard count was interrupted and has to be finished first", data_dir.display())]
+    ShardsSwitching {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// The number of shards on disk is not what was stated.
+    #[error("{} holds {found} shards, not {stated}", data_dir.display())]
+    ShardCount {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// Shards that are there.
+        found: u32,
+        /// Shards that the caller named.
+        stated: u32,
+    },
+    /// A setting is outside of what is allowed.
+    #[error("setting {name} = {value}: allowed is {allowed}")]
+    InvalidSetting {
+        /// The setting's name.
+        name: &'static str,
+        /// The refused value.
+        value: u64,
+        /// The allowed range, in words.
+        allowed: &'static str,
+    },
+}
+
+impl StorageError {
+    /// Wraps an operating system error with the operation and the path; a full disk becomes
+    /// [`StorageError::DiskFull`].
+    pub fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_path_buf();
+        if source.kind() == io::ErrorKind::StorageFull {
+            StorageError::DiskFull { operation, path }
+        } else {
+            StorageError::Io {
+                operation,
+                path,
+                source,
+            }
+        }
+    }
+
+    /// A corruption report; the values are rendered with `Display`.
+    pub fn corruption(
+        file: &Path,
+        position: u64,
+        expected: impl std::fmt::Display,
+        found: impl std::fmt::Display,
+    ) -> Self {
+        StorageError::Corruption {
+            file: file.to_path_buf(),
+            position,
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
+    }
+}
