@@ -1,6 +1,6 @@
 //! The APIs that this project speaks: keys, names, version ranges.
 //!
-//! Place: the one table from which ApiVersions answers, headers take their format, metrics take
+//! Place: the one table from which `ApiVersions` answers, headers take their format, metrics take
 //! their names. `docs/compatibility.md` is checked against it.
 //! Invariants: I1 keys ascend. I2 ranges are those of Apache Kafka 4.3.1.
 //! Source: Kafka protocol guide, "Api Keys".
@@ -45,7 +45,7 @@ macro_rules! api_keys {
                 }
             }
 
-            /// The versions that ApiVersions tells.
+            /// The versions that `ApiVersions` tells.
             pub const fn served(self) -> ServedApi {
                 match self {
                     $(Self::$variant => ServedApi { key: self, min_version: $min, max_version: $max },)*
@@ -103,7 +103,7 @@ pub struct ServedApi {
 /// Oldest Produce version with a format that is still spoken.
 ///
 /// Versions 0 to 2 carry message formats from before record batches. Kafka 4 tells them in
-/// ApiVersions all the same, because old librdkafka takes a broker without them for one that cannot
+/// `ApiVersions` all the same, because old librdkafka takes a broker without them for one that cannot
 /// compress (KAFKA-18659), and closes the connection of whoever uses them.
 const PRODUCE_MIN_VERSION: i16 = 3;
 

@@ -2,9 +2,9 @@
 //!
 //! Place: the network layer reads a request header before it knows the message; handlers write the
 //! response header before the message.
-//! Invariants: I1 an ApiVersions response never has tagged fields in its header, whatever the
+//! Invariants: I1 an `ApiVersions` response never has tagged fields in its header, whatever the
 //! version, because the client does not know yet what the broker speaks (KIP-511). I2 the client id
-//! is never compact, so that a broker can read the header of any ApiVersions request.
+//! is never compact, so that a broker can read the header of any `ApiVersions` request.
 //! Source: Kafka protocol guide, "Protocol Request/Response Headers".
 
 use crate::api_key::ApiKey;

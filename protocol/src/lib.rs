@@ -8,16 +8,16 @@
 //! bytes unless its name says so.
 //! Source: Kafka protocol guide; field by field, Apache Kafka 4.3.1.
 
-#[deny(clippy::indexing_slicing)]
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod api_key;
 pub mod compression;
-#[deny(clippy::indexing_slicing)]
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod error_code;
-#[deny(clippy::indexing_slicing)]
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod header;
-#[deny(clippy::indexing_slicing)]
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod messages;
-#[deny(clippy::indexing_slicing)]
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod primitives;
 pub mod record_batch;
 

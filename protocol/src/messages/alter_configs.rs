@@ -1,6 +1,6 @@
-//! AlterConfigs: replaces all configs of topics and brokers.
+//! `AlterConfigs`: replaces all configs of topics and brokers.
 //!
-//! Source: Kafka protocol guide, "AlterConfigs"; KIP-133; superseded by `IncrementalAlterConfigs`,
+//! Source: Kafka protocol guide, `AlterConfigs`; KIP-133; superseded by `IncrementalAlterConfigs`,
 //! and still sent by several clients.
 
 use std::borrow::Cow;

@@ -1,6 +1,6 @@
-//! ApiVersions: tells which APIs and versions the broker speaks.
+//! `ApiVersions`: tells which APIs and versions the broker speaks.
 //!
-//! Source: Kafka protocol guide, "ApiVersions"; KIP-35, KIP-511 (client software), KIP-584
+//! Source: Kafka protocol guide, `ApiVersions`; KIP-35, KIP-511 (client software), KIP-584
 //! (features).
 
 use std::borrow::Cow;
@@ -36,7 +36,7 @@ message! {
         pub finalized_features_epoch: i64 => (3.., tag 1, default -1; ignorable),
         /// Features that the cluster runs with.
         pub finalized_features: Vec<FinalizedFeatureKey<'a>> => (3.., tag 2; ignorable),
-        /// Whether the controller could take over from ZooKeeper; never, today.
+        /// Whether the controller could take over from `ZooKeeper`; never, today.
         pub zk_migration_ready: bool => (3.., tag 3; ignorable),
     }
 

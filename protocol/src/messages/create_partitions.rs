@@ -1,6 +1,6 @@
-//! CreatePartitions: adds partitions to topics.
+//! `CreatePartitions`: adds partitions to topics.
 //!
-//! Source: Kafka protocol guide, "CreatePartitions"; KIP-195.
+//! Source: Kafka protocol guide, `CreatePartitions`; KIP-195.
 
 use std::borrow::Cow;
 

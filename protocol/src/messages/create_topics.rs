@@ -1,6 +1,6 @@
-//! CreateTopics: creates topics.
+//! `CreateTopics`: creates topics.
 //!
-//! Source: Kafka protocol guide, "CreateTopics"; KIP-4, KIP-525 (configs in the response), KIP-599
+//! Source: Kafka protocol guide, `CreateTopics`; KIP-4, KIP-525 (configs in the response), KIP-599
 //! (quota).
 
 use std::borrow::Cow;

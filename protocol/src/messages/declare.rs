@@ -2,17 +2,20 @@
 //!
 //! ```text
 //! message! {
-//!     ThingRequest<'a>, versions 1..=4, flexible 3;      // root, versions that exist, first with
-//!                                                        // compact types (left out: none)
-//!     /// What it is.
+//!     ThingRequest<'a>, versions 1..=4, flexible 3;
+//!
+//!     /// The root, named above with the versions that exist and the first with compact types.
 //!     pub struct ThingRequest<'a> {
-//!         /// What it says.
-//!         pub id: Uuid => (2..),                         // field of versions 2 and later
-//!         pub rack: Option<Cow<'a, str>> => (1.., nullable 2..),
+//!         /// In every version.
+//!         pub parts: Vec<Part<'a>> => (0..),
+//!         /// In versions 2 and 3; may be null in 3.
+//!         pub rack: Option<Cow<'a, str>> => (2..=3, nullable 3..),
+//!         /// A tagged field; −1 if it is absent.
 //!         pub epoch: i32 => (3.., tag 0, default -1; ignorable),
 //!     }
-//!     /// Structures inside the root follow; they are encoded as part of it.
-//!     pub struct Part { … }
+//!
+//!     /// Structures inside the root follow it.
+//!     pub struct Part<'a> { … }
 //! }
 //! ```
 //!
@@ -176,6 +179,23 @@ macro_rules! message {
             }
         }
 
+        #[cfg(test)]
+        impl $(<$life>)? $crate::messages::tests::sample::Sample for $name $(<$life>)? {
+            fn sample(
+                generator: &mut $crate::messages::tests::sample::Generator,
+                format: $crate::primitives::wire::Format,
+            ) -> Self {
+                let _ = (&generator, format); // Not used by structures without fields.
+                Self {
+                    $($field: if ($versions).contains(&format.version) {
+                        message!(@sample generator, format, [$($nullable)?])
+                    } else {
+                        message!(@or [$($default)?] Default::default())
+                    },)*
+                }
+            }
+        }
+
         impl<'a> $crate::primitives::wire::Nullable<'a> for $name $(<$life>)? {
             fn decode_nullable(
                 decoder: &mut $crate::primitives::Decoder<'a>,
@@ -301,6 +321,18 @@ macro_rules! message {
             $encoder.put_tagged_field($tag, |encoder| {
                 $crate::primitives::wire::Wire::encode(&$self.$field, encoder, $format);
             });
+        }
+    };
+
+    // A value for tests that the version can say.
+    (@sample $generator:ident, $format:ident, []) => {
+        $crate::messages::tests::sample::Sample::sample($generator, $format)
+    };
+    (@sample $generator:ident, $format:ident, [$nullable:expr]) => {
+        if ($nullable).contains(&$format.version) {
+            $crate::messages::tests::sample::Sample::sample($generator, $format)
+        } else {
+            Some($crate::messages::tests::sample::Sample::sample($generator, $format))
         }
     };
 }

@@ -1,6 +1,6 @@
-//! DeleteGroups: deletes empty groups with their offsets.
+//! `DeleteGroups`: deletes empty groups with their offsets.
 //!
-//! Source: Kafka protocol guide, "DeleteGroups"; KIP-229.
+//! Source: Kafka protocol guide, `DeleteGroups`; KIP-229.
 
 use std::borrow::Cow;
 

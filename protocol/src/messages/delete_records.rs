@@ -1,6 +1,6 @@
-//! DeleteRecords: moves the log start offset of partitions forward.
+//! `DeleteRecords`: moves the log start offset of partitions forward.
 //!
-//! Source: Kafka protocol guide, "DeleteRecords"; KIP-107.
+//! Source: Kafka protocol guide, `DeleteRecords`; KIP-107.
 
 use std::borrow::Cow;
 

@@ -1,6 +1,6 @@
-//! DeleteTopics: deletes topics, by name or by id.
+//! `DeleteTopics`: deletes topics, by name or by id.
 //!
-//! Source: Kafka protocol guide, "DeleteTopics"; KIP-4, KIP-516 (topic ids, version 6).
+//! Source: Kafka protocol guide, `DeleteTopics`; KIP-4, KIP-516 (topic ids, version 6).
 
 use std::borrow::Cow;
 

@@ -1,6 +1,6 @@
-//! DescribeCluster: tells brokers and controller of the cluster.
+//! `DescribeCluster`: tells brokers and controller of the cluster.
 //!
-//! Source: Kafka protocol guide, "DescribeCluster"; KIP-700, KIP-919 (controllers), KIP-1073
+//! Source: Kafka protocol guide, `DescribeCluster`; KIP-700, KIP-919 (controllers), KIP-1073
 //! (fenced brokers).
 
 use std::borrow::Cow;

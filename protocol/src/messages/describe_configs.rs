@@ -1,6 +1,6 @@
-//! DescribeConfigs: tells the configs of topics and brokers.
+//! `DescribeConfigs`: tells the configs of topics and brokers.
 //!
-//! Source: Kafka protocol guide, "DescribeConfigs"; KIP-133, KIP-226 (synonyms), KIP-569
+//! Source: Kafka protocol guide, `DescribeConfigs`; KIP-133, KIP-226 (synonyms), KIP-569
 //! (documentation).
 
 use std::borrow::Cow;

@@ -1,6 +1,6 @@
-//! DescribeGroups: tells the state and the members of groups.
+//! `DescribeGroups`: tells the state and the members of groups.
 //!
-//! Source: Kafka protocol guide, "DescribeGroups"; KIP-430 (authorized operations), KIP-1043
+//! Source: Kafka protocol guide, `DescribeGroups`; KIP-430 (authorized operations), KIP-1043
 //! (missing groups).
 
 use std::borrow::Cow;

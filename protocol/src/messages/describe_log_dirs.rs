@@ -1,6 +1,6 @@
-//! DescribeLogDirs: tells how much each partition stores, by log directory.
+//! `DescribeLogDirs`: tells how much each partition stores, by log directory.
 //!
-//! Source: Kafka protocol guide, "DescribeLogDirs"; KIP-113, KIP-827 (volume sizes).
+//! Source: Kafka protocol guide, `DescribeLogDirs`; KIP-113, KIP-827 (volume sizes).
 
 use std::borrow::Cow;
 

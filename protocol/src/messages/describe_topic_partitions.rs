@@ -1,6 +1,6 @@
-//! DescribeTopicPartitions: tells the partitions of topics, page by page.
+//! `DescribeTopicPartitions`: tells the partitions of topics, page by page.
 //!
-//! Source: Kafka protocol guide, "DescribeTopicPartitions"; KIP-966.
+//! Source: Kafka protocol guide, `DescribeTopicPartitions`; KIP-966.
 
 use std::borrow::Cow;
 

@@ -3,6 +3,8 @@
 //! Place: for code that handles all APIs alike: dispatch, tests, tools. The exhaustive match makes
 //! the compiler point at what is missing when an API is added.
 
+#[cfg(test)]
+use super::tests::sample::{Generator, Sample};
 use super::{
     alter_configs, api_versions, create_partitions, create_topics, delete_groups, delete_records,
     delete_topics, describe_cluster, describe_configs, describe_groups, describe_log_dirs,
@@ -11,6 +13,8 @@ use super::{
     offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group,
 };
 use crate::api_key::ApiKey;
+#[cfg(test)]
+use crate::primitives::wire::Format;
 use crate::primitives::{DecodeError, Decoder, Encoder};
 
 macro_rules! every_api {
@@ -84,12 +88,51 @@ macro_rules! every_api {
         }
 
         #[cfg(test)]
+        impl Request<'_> {
+            /// A request with every field at its default.
+            pub(super) fn default_of(key: ApiKey) -> Self {
+                match key {
+                    $(ApiKey::$key => Self::$key(Default::default()),)*
+                }
+            }
+
+            /// A request that the version can say.
+            pub(super) fn sample(generator: &mut Generator, key: ApiKey, format: Format) -> Self {
+                match key {
+                    $(ApiKey::$key => Self::$key(Sample::sample(generator, format)),)*
+                }
+            }
+        }
+
+        #[cfg(test)]
+        impl Response<'_> {
+            /// A response with every field at its default.
+            pub(super) fn default_of(key: ApiKey) -> Self {
+                match key {
+                    $(ApiKey::$key => Self::$key(Default::default()),)*
+                }
+            }
+
+            /// A response that the version can say.
+            pub(super) fn sample(generator: &mut Generator, key: ApiKey, format: Format) -> Self {
+                match key {
+                    $(ApiKey::$key => Self::$key(Sample::sample(generator, format)),)*
+                }
+            }
+        }
+
+        #[cfg(test)]
         mod tests {
             use super::*;
             use crate::api_key::SERVED;
 
             #[test]
             fn messages_have_the_versions_of_the_table() {
+                check_table(&());
+            }
+
+            /// Has the lifetime that the types in the table name.
+            fn check_table<'a>((): &'a ()) {
                 $(
                     let api = ApiKey::$key.served();
                     let flexible = ApiKey::$key.first_flexible_version();

@@ -1,6 +1,6 @@
-//! Fetch: reads record batches from partitions.
+//! `Fetch`: reads record batches from partitions.
 //!
-//! Source: Kafka protocol guide, "Fetch"; KIP-227 (sessions), KIP-392 (nearest replica), KIP-516
+//! Source: Kafka protocol guide, `Fetch`; KIP-227 (sessions), KIP-392 (nearest replica), KIP-516
 //! (topic ids, version 13), KIP-951 (new leaders).
 
 use std::borrow::Cow;

@@ -1,6 +1,6 @@
-//! FindCoordinator: tells which broker coordinates a group or a transactional id.
+//! `FindCoordinator`: tells which broker coordinates a group or a transactional id.
 //!
-//! Source: Kafka protocol guide, "FindCoordinator"; KIP-699 (many keys).
+//! Source: Kafka protocol guide, `FindCoordinator`; KIP-699 (many keys).
 
 use std::borrow::Cow;
 

@@ -1,6 +1,6 @@
-//! Heartbeat: keeps a member in its group.
+//! `Heartbeat`: keeps a member in its group.
 //!
-//! Source: Kafka protocol guide, "Heartbeat"; KIP-345 (static members).
+//! Source: Kafka protocol guide, `Heartbeat`; KIP-345 (static members).
 
 use std::borrow::Cow;
 

@@ -1,6 +1,6 @@
-//! IncrementalAlterConfigs: changes single configs of topics and brokers.
+//! `IncrementalAlterConfigs`: changes single configs of topics and brokers.
 //!
-//! Source: Kafka protocol guide, "IncrementalAlterConfigs"; KIP-339.
+//! Source: Kafka protocol guide, `IncrementalAlterConfigs`; KIP-339.
 
 use std::borrow::Cow;
 

@@ -1,6 +1,6 @@
-//! InitProducerId: gives a producer its id and epoch.
+//! `InitProducerId`: gives a producer its id and epoch.
 //!
-//! Source: Kafka protocol guide, "InitProducerId"; KIP-98, KIP-360 (epoch bump), KIP-890.
+//! Source: Kafka protocol guide, `InitProducerId`; KIP-98, KIP-360 (epoch bump), KIP-890.
 
 use std::borrow::Cow;
 

@@ -1,6 +1,6 @@
-//! JoinGroup: makes a consumer a member of a group, and starts a rebalance.
+//! `JoinGroup`: makes a consumer a member of a group, and starts a rebalance.
 //!
-//! Source: Kafka protocol guide, "JoinGroup"; KIP-345 (static members), KIP-394 (required member
+//! Source: Kafka protocol guide, `JoinGroup`; KIP-345 (static members), KIP-394 (required member
 //! ids), KIP-559 (protocol names), KIP-814 (skipped assignment).
 
 use std::borrow::Cow;

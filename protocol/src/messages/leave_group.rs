@@ -1,6 +1,6 @@
-//! LeaveGroup: takes members out of a group.
+//! `LeaveGroup`: takes members out of a group.
 //!
-//! Source: Kafka protocol guide, "LeaveGroup"; KIP-345 (static members, many at once), KIP-800
+//! Source: Kafka protocol guide, `LeaveGroup`; KIP-345 (static members, many at once), KIP-800
 //! (reasons).
 
 use std::borrow::Cow;

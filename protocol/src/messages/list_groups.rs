@@ -1,6 +1,6 @@
-//! ListGroups: tells the groups that a broker coordinates.
+//! `ListGroups`: tells the groups that a broker coordinates.
 //!
-//! Source: Kafka protocol guide, "ListGroups"; KIP-518 (states), KIP-848 (types).
+//! Source: Kafka protocol guide, `ListGroups`; KIP-518 (states), KIP-848 (types).
 
 use std::borrow::Cow;
 

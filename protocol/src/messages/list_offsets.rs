@@ -1,6 +1,6 @@
-//! ListOffsets: finds offsets by time, or the ends of a log.
+//! `ListOffsets`: finds offsets by time, or the ends of a log.
 //!
-//! Source: Kafka protocol guide, "ListOffsets"; KIP-79, KIP-734 (largest timestamp), KIP-1005
+//! Source: Kafka protocol guide, `ListOffsets`; KIP-79, KIP-734 (largest timestamp), KIP-1005
 //! (tiered storage).
 
 use std::borrow::Cow;

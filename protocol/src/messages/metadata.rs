@@ -1,6 +1,6 @@
-//! Metadata: tells brokers, topics, partitions and their leaders.
+//! `Metadata`: tells brokers, topics, partitions and their leaders.
 //!
-//! Source: Kafka protocol guide, "Metadata"; KIP-516 (topic ids), KIP-430 (authorized operations).
+//! Source: Kafka protocol guide, `Metadata`; KIP-516 (topic ids), KIP-430 (authorized operations).
 
 use std::borrow::Cow;
 

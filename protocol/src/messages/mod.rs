@@ -11,6 +11,7 @@
 
 pub mod alter_configs;
 pub mod api_versions;
+pub mod consumer_protocol;
 pub mod create_partitions;
 pub mod create_topics;
 mod declare;
@@ -39,5 +40,7 @@ pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod sync_group;
+#[cfg(test)]
+mod tests;
 
 pub use every_api::{Request, Response};

@@ -1,6 +1,6 @@
-//! OffsetCommit: stores the offsets up to which a group has consumed.
+//! `OffsetCommit`: stores the offsets up to which a group has consumed.
 //!
-//! Source: Kafka protocol guide, "OffsetCommit"; KIP-211 (retention), KIP-345 (static members),
+//! Source: Kafka protocol guide, `OffsetCommit`; KIP-211 (retention), KIP-345 (static members),
 //! KIP-848 (member epochs).
 
 use std::borrow::Cow;

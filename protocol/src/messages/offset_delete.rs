@@ -1,6 +1,6 @@
-//! OffsetDelete: deletes committed offsets of topics that a group does not consume.
+//! `OffsetDelete`: deletes committed offsets of topics that a group does not consume.
 //!
-//! Source: Kafka protocol guide, "OffsetDelete"; KIP-496.
+//! Source: Kafka protocol guide, `OffsetDelete`; KIP-496.
 
 use std::borrow::Cow;
 

@@ -1,6 +1,6 @@
-//! OffsetFetch: reads the committed offsets of groups.
+//! `OffsetFetch`: reads the committed offsets of groups.
 //!
-//! Source: Kafka protocol guide, "OffsetFetch"; KIP-447 (stable offsets), KIP-709 (many groups),
+//! Source: Kafka protocol guide, `OffsetFetch`; KIP-447 (stable offsets), KIP-709 (many groups),
 //! KIP-848 (member epochs).
 
 use std::borrow::Cow;

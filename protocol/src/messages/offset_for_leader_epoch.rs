@@ -1,6 +1,6 @@
-//! OffsetForLeaderEpoch: tells where a leader epoch ends in a log.
+//! `OffsetForLeaderEpoch`: tells where a leader epoch ends in a log.
 //!
-//! Source: Kafka protocol guide, "OffsetForLeaderEpoch"; KIP-101, KIP-320 (fencing).
+//! Source: Kafka protocol guide, `OffsetForLeaderEpoch`; KIP-101, KIP-320 (fencing).
 
 use std::borrow::Cow;
 

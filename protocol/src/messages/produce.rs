@@ -1,6 +1,6 @@
-//! Produce: appends record batches to partitions.
+//! `Produce`: appends record batches to partitions.
 //!
-//! Source: Kafka protocol guide, "Produce"; KIP-98, KIP-467 (record errors), KIP-951 (new leaders),
+//! Source: Kafka protocol guide, `Produce`; KIP-98, KIP-467 (record errors), KIP-951 (new leaders),
 //! KIP-516 (topic ids, version 13).
 
 use std::borrow::Cow;

@@ -1,6 +1,6 @@
-//! SyncGroup: hands the leader's assignment to the members of a group.
+//! `SyncGroup`: hands the leader's assignment to the members of a group.
 //!
-//! Source: Kafka protocol guide, "SyncGroup"; KIP-345 (static members), KIP-559 (protocol names).
+//! Source: Kafka protocol guide, `SyncGroup`; KIP-345 (static members), KIP-559 (protocol names).
 
 use std::borrow::Cow;
 

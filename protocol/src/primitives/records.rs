@@ -21,7 +21,7 @@ pub enum Records<'a> {
     },
 }
 
-impl<'a> Records<'a> {
+impl Records<'_> {
     /// The bytes, unless they are null or elsewhere.
     pub fn as_slice(&self) -> Option<&[u8]> {
         match self {

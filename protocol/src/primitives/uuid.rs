@@ -65,10 +65,10 @@ impl FromStr for Uuid {
             let group = group.ok_or(ParseUuidError)? as u128;
             if index + 1 < TEXT_LETTERS {
                 bits = bits << 6 | group;
-            } else if group & 0xf == 0 {
+            } else if group.trailing_zeros() >= 4 {
                 bits = bits << 2 | group >> 4;
             } else {
-                return Err(ParseUuidError); // Bits beyond the 128th.
+                return Err(ParseUuidError); // Bits after the 128th.
             }
         }
         Ok(Self(bits.to_be_bytes()))

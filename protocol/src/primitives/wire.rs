@@ -184,7 +184,8 @@ impl<'a, T: Wire<'a>> Nullable<'a> for Vec<T> {
         };
         let mut elements = decoder.vec_for(count);
         for _ in 0..count {
-            elements.push(T::decode(decoder, format)?);
+            let element = T::decode(decoder, format)?;
+            Decoder::push(&mut elements, count, element);
         }
         Ok(Some(elements))
     }
