@@ -3,7 +3,6 @@
 //! Place: set-up and recovery paths of the load generator and tests; hot paths use [`Connection`].
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use protocol::messages::create_topics::{
@@ -74,20 +73,12 @@ pub struct Cluster {
     connection: Option<Connection>,
 }
 
-/// Resolves `host:port` and connects to the first address that answers.
-async fn open_host(host: &str, options: &ConnectionOptions) -> Result<Connection, ClientError> {
-    let resolved = tokio::net::lookup_host(host).await;
-    let addresses: Vec<SocketAddr> = resolved
-        .map_err(ClientError::io(format!("cannot resolve {host}")))?
-        .collect();
-    let mut last = ClientError::Closed { in_flight: 0 };
-    for address in addresses {
-        match Connection::open(address, options.clone()).await {
-            Ok(connection) => return Ok(connection),
-            Err(error) => last = error,
-        }
+impl Broker {
+    /// Where it listens, as `host:port`.
+    pub fn host_port(&self) -> String {
+        let (host, port) = &self.address;
+        format!("{host}:{port}")
     }
-    Err(last)
 }
 
 impl Cluster {
@@ -133,13 +124,10 @@ impl Cluster {
     }
 
     async fn open_any(&self) -> Result<Connection, ClientError> {
-        let known = self.brokers.iter().map(|broker| {
-            let (host, port) = &broker.address;
-            format!("{host}:{port}")
-        });
+        let known = self.brokers.iter().map(Broker::host_port);
         let mut last = ClientError::Closed { in_flight: 0 };
         for host in self.bootstrap.iter().cloned().chain(known) {
-            match open_host(&host, &self.options).await {
+            match Connection::open_host(&host, &self.options).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = error,
             }
@@ -165,7 +153,7 @@ impl Cluster {
                 what,
             });
         };
-        open_host(&format!("{host}:{port}"), &self.options).await
+        Connection::open_host(&broker.host_port(), &self.options).await
     }
 
     /// Learns the brokers and the named topics; topics that do not exist are left out.

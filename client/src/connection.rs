@@ -109,6 +109,25 @@ impl<'a> Reply<'a> {
 }
 
 impl Connection {
+    /// Resolves `host:port` and connects to the first address that answers.
+    ///
+    /// # Errors
+    /// The last address's error.
+    pub async fn open_host(
+        host_port: &str,
+        options: &ConnectionOptions,
+    ) -> Result<Connection, ClientError> {
+        let resolved = tokio::net::lookup_host(host_port).await;
+        let mut last = ClientError::Closed { in_flight: 0 };
+        for address in resolved.map_err(ClientError::io(format!("cannot resolve {host_port}")))? {
+            match Connection::open(address, options.clone()).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
     /// Connects and learns the broker's API versions.
     ///
     /// # Errors
@@ -156,7 +175,8 @@ impl Connection {
             client_software_name: "streambus-client".into(),
             client_software_version: env!("CARGO_PKG_VERSION").into(),
         });
-        self.queue_version(&request, &[], version)?;
+        let encoded = EncodedRequest::new(&request, &self.options.client_id, version)?;
+        self.queue_encoded(&encoded, &[]);
         let reply = self.receive().await?;
         let body = reply.frame.get(4..).unwrap_or_default();
         let code = body
@@ -204,61 +224,46 @@ impl Connection {
     /// # Errors
     /// [`ClientError::VersionMissing`], [`ClientError::Encode`].
     pub fn queue(&mut self, request: &Request<'_>, external: &[&[u8]]) -> Result<i32, ClientError> {
-        let version = self.ranges.version(request.key())?;
-        self.queue_version(request, external, version)
+        let encoded = self.encode(request)?;
+        Ok(self.queue_encoded(&encoded, external))
     }
 
-    fn queue_version(
-        &mut self,
-        request: &Request<'_>,
-        external: &[&[u8]],
-        version: i16,
-    ) -> Result<i32, ClientError> {
-        let frame = encode_frame(request, &self.options.client_id, version)?;
-        assert_eq!(frame.splices.len(), external.len(), "external records");
+    /// Encodes a request once, to be sent often ([`Self::queue_encoded`]).
+    ///
+    /// # Errors
+    /// As [`Self::queue`].
+    pub fn encode(&self, request: &Request<'_>) -> Result<EncodedRequest, ClientError> {
+        let version = self.ranges.version(request.key())?;
+        EncodedRequest::new(request, &self.options.client_id, version)
+    }
+
+    /// Queues an encoded request; only its correlation id is written anew.
+    ///
+    /// # Panics
+    /// If `external` are not as many, or not as long in sum, as the request announced; or if
+    /// `in_flight_max` requests are in flight.
+    pub fn queue_encoded(&mut self, request: &EncodedRequest, external: &[&[u8]]) -> i32 {
+        assert_eq!(request.splices.len(), external.len(), "external records");
+        assert!(self.has_room(), "{} requests in flight", self.pending.len());
         let start = self.queued.len();
         let mut copied = 0;
-        for (at, records) in frame.splices.iter().zip(external) {
-            self.queued.extend_from_slice(&frame.bytes[copied..*at]);
+        for (at, records) in request.splices.iter().zip(external) {
+            self.queued.extend_from_slice(&request.bytes[copied..*at]);
             self.queued.extend_from_slice(records);
             copied = *at;
         }
-        self.queued.extend_from_slice(&frame.bytes[copied..]);
-        Ok(self.note_queued(start, request.key(), version, has_answer(request)))
-    }
-
-    /// Encodes a request for [`Connection::queue_frame`].
-    ///
-    /// # Errors
-    /// As [`Connection::queue`].
-    pub fn encode(&self, request: &Request<'_>) -> Result<Vec<u8>, ClientError> {
-        let version = self.ranges.version(request.key())?;
-        let frame = encode_frame(request, &self.options.client_id, version)?;
-        assert!(frame.splices.is_empty(), "external records are not encoded");
-        Ok(frame.bytes)
-    }
-
-    /// Queues an encoded request again; only its correlation id changes.
-    ///
-    /// # Panics
-    /// If `frame` was not made by [`Connection::encode`].
-    pub fn queue_frame(&mut self, frame: &[u8], has_answer: bool) -> i32 {
-        let start = self.queued.len();
-        self.queued.extend_from_slice(frame);
-        let key = i16::from_be_bytes([frame[4], frame[5]]);
-        let version = i16::from_be_bytes([frame[6], frame[7]]);
-        let key = ApiKey::from_i16(key).expect("a frame of ours names a known API");
-        self.note_queued(start, key, version, has_answer)
-    }
-
-    /// Gives the request queued from `start` on its correlation id.
-    fn note_queued(&mut self, start: usize, key: ApiKey, version: i16, has_answer: bool) -> i32 {
-        assert!(self.has_room(), "{} requests in flight", self.pending.len());
+        self.queued.extend_from_slice(&request.bytes[copied..]);
+        assert_eq!(
+            self.queued.len() - start,
+            request.frame_bytes,
+            "external records"
+        );
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id = (self.next_correlation_id + 1) & i32::MAX;
         let at = start + CORRELATION_ID_AT;
         self.queued[at..at + 4].copy_from_slice(&correlation_id.to_be_bytes());
-        if has_answer {
+        if request.has_answer {
+            let EncodedRequest { key, version, .. } = *request;
             self.pending.push_back(Pending {
                 correlation_id,
                 key,
@@ -399,30 +404,46 @@ impl Connection {
 }
 
 /// An encoded request and where its external records belong.
-struct EncodedFrame {
+#[derive(Debug, Clone)]
+pub struct EncodedRequest {
+    key: ApiKey,
+    version: i16,
+    has_answer: bool,
     bytes: Vec<u8>,
     splices: Vec<usize>,
+    frame_bytes: usize,
 }
 
-fn encode_frame(
-    request: &Request<'_>,
-    client_id: &str,
-    version: i16,
-) -> Result<EncodedFrame, ClientError> {
-    let mut encoder = Encoder::new();
-    encoder.put_i32(0);
-    let header = RequestHeader {
-        api_key: request.key().as_i16(),
-        api_version: version,
-        correlation_id: 0,
-        client_id: Some(client_id),
-    };
-    header.encode(&mut encoder);
-    request.encode(&mut encoder, version);
-    let length = encoder.frame_bytes() - 4;
-    encoder.patch_i32(0, i32::try_from(length).unwrap_or(i32::MAX));
-    let (bytes, splices) = encoder.finish()?;
-    Ok(EncodedFrame { bytes, splices })
+impl EncodedRequest {
+    fn new(
+        request: &Request<'_>,
+        client_id: &str,
+        version: i16,
+    ) -> Result<EncodedRequest, ClientError> {
+        let key = request.key();
+        let mut encoder = Encoder::new();
+        encoder.put_i32(0);
+        let header = RequestHeader {
+            api_key: key.as_i16(),
+            api_version: version,
+            correlation_id: 0,
+            client_id: Some(client_id),
+        };
+        header.encode(&mut encoder);
+        request.encode(&mut encoder, version);
+        let frame_bytes = encoder.frame_bytes();
+        encoder.patch_i32(0, i32::try_from(frame_bytes - 4).unwrap_or(i32::MAX));
+        let (bytes, splices) = encoder.finish()?;
+        let has_answer = has_answer(request);
+        Ok(EncodedRequest {
+            key,
+            version,
+            has_answer,
+            bytes,
+            splices,
+            frame_bytes,
+        })
+    }
 }
 
 /// Whether the broker answers; it does not answer Produce with acks 0.

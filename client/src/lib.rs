@@ -14,7 +14,7 @@ mod requests;
 mod versions;
 
 pub use cluster::{Broker, Cluster, Partition, Topic, TopicSpec};
-pub use connection::{Connection, ConnectionOptions, Reply};
+pub use connection::{Connection, ConnectionOptions, EncodedRequest, Reply};
 pub use error::ClientError;
 pub use requests::{
     FetchOutcome, OffsetAt, ProduceAck, ProducerId, fetch_request, produce_acks, produce_request,
