@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 
 use super::definition::Definition;
-use super::effective::BrokerLayers;
 use super::value::{ConfigType, InvalidValue, words};
 use crate::metadata::{ConfigChange, Configs};
 
@@ -85,7 +84,9 @@ pub enum AlterError {
         name: String,
     },
     /// A config that is fixed while the broker runs.
-    #[error("Cannot update the config {name} while the broker runs; it is set in the configuration file")]
+    #[error(
+        "Cannot update the config {name} while the broker runs; it is set in the configuration file"
+    )]
     ReadOnly {
         /// The config.
         name: String,
@@ -112,12 +113,17 @@ pub fn alter_incrementally(
     let mut changes = Vec::with_capacity(alterations.len());
     for alteration in alterations {
         if !seen.insert(alteration.name.as_str()) {
-            return Err(AlterError::Repeated { name: alteration.name.clone() });
+            return Err(AlterError::Repeated {
+                name: alteration.name.clone(),
+            });
         }
         let is_stored = current.contains_key(&alteration.name);
         if alteration.operation == AlterOperation::Delete && is_stored {
             // Also for a config that this version no longer knows: it must be possible to remove it.
-            changes.push(ConfigChange { name: alteration.name.clone(), value: None });
+            changes.push(ConfigChange {
+                name: alteration.name.clone(),
+                value: None,
+            });
             continue;
         }
         let definition = definition_of(&alteration.name)?;
@@ -126,12 +132,17 @@ pub fn alter_incrementally(
             AlterOperation::Delete => None,
             AlterOperation::Set => Some(check(definition, alteration.value.as_deref())?),
             AlterOperation::Append | AlterOperation::Subtract => {
-                let list = override_now.or_else(|| in_force(definition)).unwrap_or_default();
+                let list = override_now
+                    .or_else(|| in_force(definition))
+                    .unwrap_or_default();
                 let edited = edit_list(definition, alteration, &list)?;
                 Some(check(definition, Some(&edited))?)
             }
         };
-        changes.push(ConfigChange { name: alteration.name.clone(), value });
+        changes.push(ConfigChange {
+            name: alteration.name.clone(),
+            value,
+        });
     }
     Ok(changes)
 }
@@ -149,20 +160,22 @@ pub fn replace_all(
             return Err(AlterError::Repeated { name: name.clone() });
         }
         let definition = definition_of(name)?;
-        // Kafka's admin clients send null for what is to return to its default.
-        let value = value.as_deref().map(|value| check(definition, Some(value))).transpose()?;
-        changes.push(ConfigChange { name: name.clone(), value });
+        let value = check(definition, value.as_deref())?;
+        changes.push(ConfigChange {
+            name: name.clone(),
+            value: Some(value),
+        });
     }
     let dropped = current.keys().filter(|name| !seen.contains(name.as_str()));
-    changes.extend(dropped.map(|name| ConfigChange { name: name.clone(), value: None }));
+    changes.extend(dropped.map(|name| ConfigChange {
+        name: name.clone(),
+        value: None,
+    }));
     Ok(changes)
 }
 
 /// Checks a value that must be there, and gives its canonical form.
-pub(crate) fn check(
-    definition: &'static Definition,
-    value: Option<&str>,
-) -> Result<String, AlterError> {
+fn check(definition: &'static Definition, value: Option<&str>) -> Result<String, AlterError> {
     let name = || definition.name.to_owned();
     let value = value.ok_or_else(|| AlterError::NullValue { name: name() })?;
     if value.len() > TEXT_BYTES_MAX {
@@ -180,7 +193,10 @@ fn edit_list(
     let is_append = alteration.operation == AlterOperation::Append;
     if definition.kind != ConfigType::List {
         let operation = if is_append { "append" } else { "subtract" };
-        return Err(AlterError::NotAList { operation, name: name() });
+        return Err(AlterError::NotAList {
+            operation,
+            name: name(),
+        });
     }
     let value = alteration.value.as_deref();
     let value = value.ok_or_else(|| AlterError::NullValue { name: name() })?;
@@ -193,11 +209,4 @@ fn edit_list(
         edited.retain(|word| !words(value).any(|taken| taken == *word));
     }
     Ok(edited.join(","))
-}
-
-impl BrokerLayers<'_> {
-    /// The value of a topic config that a topic without overrides has.
-    pub fn topic_default(&self, definition: &'static Definition) -> Option<String> {
-        super::effective::effective_topic_value(definition, &Configs::new(), self)
-    }
 }

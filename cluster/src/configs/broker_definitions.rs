@@ -5,7 +5,9 @@
 //! the lowest layer of `BrokerLayers`.
 //! Invariants: names are unique, in the order of the alphabet; every synonym in `topic_definitions`
 //! is here (tests).
-//! Source: names, types and defaults of Kafka 4.3's broker configs.
+//! Source: names, types, defaults and update modes of Apache Kafka 4.3.1, compared by program. Meant to
+//! differ: ids, directories, roles and replication factors of one node; what needs a restart here (threads,
+//! connections, listeners) is read-only; `streambus.*` is our own.
 
 use super::definition::{Definition, Update as U};
 use super::value::{ConfigType as T, Validator as V};
@@ -48,7 +50,7 @@ pub const BROKER_CONFIGS: &[Definition] = &[
         "compression.gzip.level",
         T::Int,
         Some("-1"),
-        V::Between(-1, 9),
+        V::MinusOneOr(1, 9),
         U::ClusterWide,
         "Default of the topic config of the same name.",
     ),
@@ -262,7 +264,7 @@ pub const BROKER_CONFIGS: &[Definition] = &[
     ),
     Definition::broker(
         "log.dir",
-        T::String,
+        T::List,
         Some("data"),
         V::Any,
         U::ReadOnly,

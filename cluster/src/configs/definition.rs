@@ -52,7 +52,15 @@ impl Definition {
         documentation: &'static str,
     ) -> Self {
         let (default, update) = (Some(default), Update::ClusterWide);
-        Self { name, kind, default, validator, synonyms, update, documentation }
+        Self {
+            name,
+            kind,
+            default,
+            validator,
+            synonyms,
+            update,
+            documentation,
+        }
     }
 
     /// A broker config.
@@ -64,7 +72,15 @@ impl Definition {
         update: Update,
         documentation: &'static str,
     ) -> Self {
-        Self { name, kind, default, validator, synonyms: &[], update, documentation }
+        Self {
+            name,
+            kind,
+            default,
+            validator,
+            synonyms: &[],
+            update,
+            documentation,
+        }
     }
 
     /// Whether the value must not be shown.
@@ -80,10 +96,14 @@ impl Definition {
 
 /// A topic config by name.
 pub fn find_topic_config(name: &str) -> Option<&'static Definition> {
-    TOPIC_CONFIGS.iter().find(|definition| definition.name == name)
+    TOPIC_CONFIGS
+        .iter()
+        .find(|definition| definition.name == name)
 }
 
 /// A broker config by name.
 pub fn find_broker_config(name: &str) -> Option<&'static Definition> {
-    BROKER_CONFIGS.iter().find(|definition| definition.name == name)
+    BROKER_CONFIGS
+        .iter()
+        .find(|definition| definition.name == name)
 }

@@ -49,15 +49,25 @@ pub fn describe_topic(
     broker: &BrokerLayers<'_>,
     names: Option<&[&str]>,
 ) -> Vec<ConfigRow> {
-    let wanted = TOPIC_CONFIGS.iter().filter(|definition| is_wanted(definition, names));
+    let wanted = TOPIC_CONFIGS
+        .iter()
+        .filter(|definition| is_wanted(definition, names));
     wanted
-        .map(|definition| row(definition, topic_sources(definition, Some(topic), broker), false))
+        .map(|definition| {
+            row(
+                definition,
+                topic_sources(definition, Some(topic), broker),
+                false,
+            )
+        })
         .collect()
 }
 
 /// The configs of a broker.
 pub fn describe_broker(broker: &BrokerLayers<'_>, names: Option<&[&str]>) -> Vec<ConfigRow> {
-    let wanted = BROKER_CONFIGS.iter().filter(|definition| is_wanted(definition, names));
+    let wanted = BROKER_CONFIGS
+        .iter()
+        .filter(|definition| is_wanted(definition, names));
     wanted
         .map(|definition| {
             let read_only = definition.update == Update::ReadOnly;
@@ -68,7 +78,10 @@ pub fn describe_broker(broker: &BrokerLayers<'_>, names: Option<&[&str]>) -> Vec
 
 /// The overrides for all brokers: only what is set, as Kafka answers for the empty broker name.
 pub fn describe_broker_defaults(defaults: &Configs, names: Option<&[&str]>) -> Vec<ConfigRow> {
-    let layers = BrokerLayers { defaults: Some(defaults), ..BrokerLayers::default() };
+    let layers = BrokerLayers {
+        defaults: Some(defaults),
+        ..BrokerLayers::default()
+    };
     let mut rows = describe_broker(&layers, names);
     rows.retain(|row| row.source == ConfigSource::BrokerDefault);
     rows
@@ -83,7 +96,17 @@ fn row(definition: &'static Definition, sources: Vec<Sourced>, read_only: bool) 
     let shown = |value: Option<String>| value.filter(|_| !is_sensitive);
     let synonyms: Vec<SynonymRow> = sources
         .into_iter()
-        .map(|Sourced { name, value, source }| SynonymRow { name, value: shown(value), source })
+        .map(
+            |Sourced {
+                 name,
+                 value,
+                 source,
+             }| SynonymRow {
+                name,
+                value: shown(value),
+                source,
+            },
+        )
         .collect();
     let (value, source) = match synonyms.first() {
         Some(first) => (first.value.clone(), first.source),

@@ -86,21 +86,38 @@ pub(super) fn topic_sources(
     let mut sources: Vec<Sourced> = own
         .map(|value| (definition.name, value))
         .into_iter()
-        .map(|(name, value)| Sourced { name, value: Some(value), source: ConfigSource::Topic })
+        .map(|(name, value)| Sourced {
+            name,
+            value: Some(value),
+            source: ConfigSource::Topic,
+        })
         .collect();
     for (source, configs) in broker.layers() {
         let Some(configs) = configs else { continue };
         for synonym in definition.synonyms {
-            let value = configs.get(synonym.name).and_then(|value| scale(*synonym, value));
+            let value = configs
+                .get(synonym.name)
+                .and_then(|value| scale(*synonym, value));
             let value = value.and_then(|value| definition.check(&value).ok());
             if let Some(value) = value {
-                sources.push(Sourced { name: synonym.name, value: Some(value), source });
+                sources.push(Sourced {
+                    name: synonym.name,
+                    value: Some(value),
+                    source,
+                });
             }
         }
     }
-    let name = definition.synonyms.last().map_or(definition.name, |synonym| synonym.name);
+    let name = definition
+        .synonyms
+        .last()
+        .map_or(definition.name, |synonym| synonym.name);
     let value = definition.default.map(str::to_owned);
-    sources.push(Sourced { name, value, source: ConfigSource::Default });
+    sources.push(Sourced {
+        name,
+        value,
+        source: ConfigSource::Default,
+    });
     sources
 }
 
@@ -113,11 +130,19 @@ pub(super) fn broker_sources(
     for (source, configs) in broker.layers() {
         let value = configs.and_then(|configs| configs.get(definition.name));
         if let Some(value) = value.and_then(|value| definition.check(value).ok()) {
-            sources.push(Sourced { name: definition.name, value: Some(value), source });
+            sources.push(Sourced {
+                name: definition.name,
+                value: Some(value),
+                source,
+            });
         }
     }
     let value = definition.default.map(str::to_owned);
-    sources.push(Sourced { name: definition.name, value, source: ConfigSource::Default });
+    sources.push(Sourced {
+        name: definition.name,
+        value,
+        source: ConfigSource::Default,
+    });
     sources
 }
 
@@ -127,13 +152,19 @@ pub(super) fn effective_topic_value(
     topic: &Configs,
     broker: &BrokerLayers<'_>,
 ) -> Option<String> {
-    topic_sources(definition, Some(topic), broker).into_iter().next()?.value
+    topic_sources(definition, Some(topic), broker)
+        .into_iter()
+        .next()?
+        .value
 }
 
 impl BrokerLayers<'_> {
     /// The value of a broker config in force; `None` for unknown names and for Kafka's null.
     pub fn value(&self, name: &str) -> Option<String> {
-        broker_sources(find_broker_config(name)?, self).into_iter().next()?.value
+        broker_sources(find_broker_config(name)?, self)
+            .into_iter()
+            .next()?
+            .value
     }
 }
 
@@ -143,6 +174,10 @@ fn scale(synonym: Synonym, value: &str) -> Option<String> {
         return Some(value.to_owned());
     }
     let number = value.trim().parse::<i64>().ok()?;
-    let scaled = if number < 0 { number } else { number.checked_mul(synonym.factor)? };
+    let scaled = if number < 0 {
+        number
+    } else {
+        number.checked_mul(synonym.factor)?
+    };
     Some(scaled.to_string())
 }

@@ -6,6 +6,7 @@
 //! - I1 every default passes its own validation and resolves to a `TopicConfig` (test).
 //! - I2 what resolves was validated before it was stored; a value that a later version no longer
 //!   understands falls back to the next source instead of failing the partition.
+//!
 //! Source: Kafka 4.3 `TopicConfig`, `ServerConfigs` and KIP-226, KIP-248, KIP-339.
 
 mod alter;
@@ -23,10 +24,10 @@ mod tests;
 pub use alter::{AlterError, AlterOperation, Alteration, alter_incrementally, replace_all};
 pub use broker_definitions::BROKER_CONFIGS;
 pub use definition::{Definition, Synonym, Update, find_broker_config, find_topic_config};
-pub use describe::{ConfigRow, SynonymRow, describe_broker, describe_broker_defaults, describe_topic};
-pub use effective::{BrokerLayers, ConfigSource};
-pub use topic_config::{
-    AckDurability, CleanupPolicy, CompressionType, TimestampType, TopicConfig,
+pub use describe::{
+    ConfigRow, SynonymRow, describe_broker, describe_broker_defaults, describe_topic,
 };
+pub use effective::{BrokerLayers, ConfigSource};
+pub use topic_config::{AckDurability, CleanupPolicy, CompressionType, TimestampType, TopicConfig};
 pub use topic_definitions::TOPIC_CONFIGS;
 pub use value::{ConfigType, InvalidValue, Validator};

@@ -3,9 +3,8 @@
 //! Place: made once when a partition is opened or its configs change; read on every append.
 //! Invariants: every field is in range whatever the sources say (I2 of `configs`).
 
-use super::definition::Definition;
+use super::definition::find_topic_config;
 use super::effective::{BrokerLayers, effective_topic_value};
-use super::topic_definitions::TOPIC_CONFIGS;
 use super::value::words;
 use crate::metadata::Configs;
 
@@ -175,7 +174,9 @@ struct Values<'a> {
 
 impl Values<'_> {
     fn text(&self, name: &str) -> String {
-        let definition = self.definition(name);
+        let definition = find_topic_config(name);
+        let definition =
+            definition.expect("every name above is in the registry (test defaults_are_valid)");
         effective_topic_value(definition, self.topic, self.broker).unwrap_or_default()
     }
 
@@ -186,11 +187,6 @@ impl Values<'_> {
 
     fn is_true(&self, name: &str) -> bool {
         self.text(name) == "true"
-    }
-
-    fn definition(&self, name: &str) -> &'static Definition {
-        let found = TOPIC_CONFIGS.iter().find(|definition| definition.name == name);
-        found.expect("every name above is in the registry (test defaults_are_valid)")
     }
 }
 

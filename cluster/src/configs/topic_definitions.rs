@@ -1,7 +1,9 @@
 //! The registry of topic configs.
 //!
 //! Invariants: names are unique and in the order of the alphabet within their group (test: unique).
-//! Source: names, types, defaults and bounds of Kafka 4.3's topic configs; `streambus.*` is our own.
+//! Source: names, types, defaults, bounds and synonyms of Apache Kafka 4.3.1, compared by program.
+//! Meant to differ: `retention.bytes` takes no number below -1, `remote.storage.enable` only false;
+//! `streambus.*` is our own.
 
 use super::definition::{Definition, Synonym};
 use super::value::{ConfigType as T, Validator as V};
@@ -12,11 +14,17 @@ const fn same(name: &'static str) -> Synonym {
 }
 
 const fn hours(name: &'static str) -> Synonym {
-    Synonym { name, factor: 3_600_000 }
+    Synonym {
+        name,
+        factor: 3_600_000,
+    }
 }
 
 const fn minutes(name: &'static str) -> Synonym {
-    Synonym { name, factor: 60_000 }
+    Synonym {
+        name,
+        factor: 60_000,
+    }
 }
 
 /// Codecs that a topic may demand; `producer` keeps what came.
@@ -36,7 +44,7 @@ pub const TOPIC_CONFIGS: &[Definition] = &[
         "compression.gzip.level",
         T::Int,
         "-1",
-        V::Between(-1, 9),
+        V::MinusOneOr(1, 9),
         &[same("compression.gzip.level")],
         "Level of gzip when the broker itself compresses; -1 is the codec's own default.",
     ),
@@ -93,7 +101,10 @@ pub const TOPIC_CONFIGS: &[Definition] = &[
         T::Long,
         "9223372036854775807",
         V::AtLeast(0),
-        &[same("log.flush.interval.ms"), same("log.flush.scheduler.interval.ms")],
+        &[
+            same("log.flush.interval.ms"),
+            same("log.flush.scheduler.interval.ms"),
+        ],
         "Accepted for compatibility. StreamBus writes every acknowledged batch through to disk; see streambus.ack.durability.",
     ),
     Definition::topic(

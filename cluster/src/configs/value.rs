@@ -2,6 +2,7 @@
 //!
 //! Invariants: `Validator` never panics on any text; its words tell what would be accepted.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Kafka's types of config values.
@@ -67,11 +68,13 @@ pub enum Validator {
     AtLeast(i64),
     /// Numbers in this range, both ends included.
     Between(i64, i64),
+    /// -1, or a number in this range, both ends included.
+    MinusOneOr(i64, i64),
     /// Fractions in this range, both ends included.
     Fraction(f64, f64),
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// Distinct words of these; the list may be empty.
+    /// Some of these words; the list may be empty.
     ListOf(&'static [&'static str]),
     /// `*`, or `partition:broker` pairs.
     ThrottledReplicas,
@@ -83,13 +86,15 @@ impl fmt::Display for Validator {
             Self::Any => write!(formatter, "any value of its type"),
             Self::AtLeast(min) => write!(formatter, "at least {min}"),
             Self::Between(min, max) => write!(formatter, "from {min} to {max}"),
+            Self::MinusOneOr(min, max) => write!(formatter, "-1, or from {min} to {max}"),
             Self::Fraction(min, max) => write!(formatter, "from {min} to {max}"),
             Self::OneOf(words) => write!(formatter, "one of {}", words.join(", ")),
-            Self::ListOf(words) => {
-                write!(formatter, "a list without repetitions of {}", words.join(", "))
-            }
+            Self::ListOf(words) => write!(formatter, "a list of {}", words.join(", ")),
             Self::ThrottledReplicas => {
-                write!(formatter, "'*' or a list of partition:broker, such as 0:1,1:2")
+                write!(
+                    formatter,
+                    "'*' or a list of partition:broker, such as 0:1,1:2"
+                )
             }
         }
     }
@@ -97,20 +102,18 @@ impl fmt::Display for Validator {
 
 /// A value that a config does not take.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Invalid value {value} for configuration {name}: {reason}; allowed: {allowed}")]
+#[error("Invalid value {value} for configuration {name}: {reason}")]
 pub struct InvalidValue {
     /// The config.
     pub name: String,
     /// The value as it was given.
     pub value: String,
-    /// What is wrong with it.
+    /// What is wrong with it, and what would be right.
     pub reason: String,
-    /// What would be right.
-    pub allowed: String,
 }
 
 /// Checks `value` and returns it in canonical form: without surrounding blanks, booleans in small
-/// letters, lists without blanks around their words.
+/// letters, lists without blanks and repetitions.
 pub(super) fn check(
     name: &str,
     kind: ConfigType,
@@ -127,25 +130,32 @@ pub(super) fn check(
             Ok(number) if number.is_finite() => Ok(trimmed.to_owned()),
             _ => Err(format!("Not a number of type {}", kind.name())),
         },
-        ConfigType::List => Ok(words(trimmed).collect::<Vec<_>>().join(",")),
+        ConfigType::List => Ok(canonical_list(trimmed)),
         ConfigType::String | ConfigType::Class | ConfigType::Password => Ok(trimmed.to_owned()),
     };
-    canonical
-        .and_then(|canonical| check_allowed(validator, &canonical).map(|()| canonical))
-        .map_err(|reason| InvalidValue {
-            name: name.to_owned(),
-            value: shorten(value),
-            reason,
-            allowed: match validator {
-                Validator::Any => format!("a value of type {}", kind.name()),
-                _ => validator.to_string(),
-            },
-        })
+    let canonical = canonical.map_err(|reason| match validator {
+        Validator::Any => reason,
+        _ => format!("{reason}; allowed: {validator}"),
+    });
+    let allowed = canonical.and_then(|canonical| check_allowed(validator, canonical));
+    allowed.map_err(|reason| InvalidValue {
+        name: name.to_owned(),
+        value: shorten(value),
+        reason,
+    })
 }
 
 /// The words of a list value; an empty text has none.
 pub(super) fn words(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|word| !word.is_empty())
+    list.split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+}
+
+fn canonical_list(list: &str) -> String {
+    let mut distinct = BTreeSet::new();
+    let kept: Vec<&str> = words(list).filter(|word| distinct.insert(*word)).collect();
+    kept.join(",")
 }
 
 /// Values come from clients: a message repeats no more than the start of one.
@@ -172,44 +182,26 @@ fn check_integer(value: &str, kind: ConfigType, min: i64, max: i64) -> Result<St
     }
 }
 
-fn check_allowed(validator: Validator, value: &str) -> Result<(), String> {
-    let number = || value.parse::<i64>().unwrap_or_default();
+fn check_allowed(validator: Validator, value: String) -> Result<String, String> {
+    // Integers were parsed before; what else gets here fails the bounds.
+    let is_between = |min, max| value.parse::<i64>().is_ok_and(|n| (min..=max).contains(&n));
     let is_allowed = match validator {
-        Validator::Any => return Ok(()),
-        Validator::AtLeast(min) => {
-            return if number() >= min {
-                Ok(())
-            } else {
-                Err(format!("Value must be at least {min}"))
-            };
-        }
-        Validator::Between(min, max) => {
-            return if (min..=max).contains(&number()) {
-                Ok(())
-            } else {
-                Err(format!("Value must be from {min} to {max}"))
-            };
-        }
-        Validator::Fraction(min, max) => {
-            value.parse::<f64>().is_ok_and(|number| (min..=max).contains(&number))
-        }
-        Validator::OneOf(allowed) => allowed.contains(&value),
-        Validator::ListOf(allowed) => return check_list(allowed, value),
-        Validator::ThrottledReplicas => is_throttled_replicas(value),
+        Validator::Any => true,
+        Validator::AtLeast(min) => is_between(min, i64::MAX),
+        Validator::Between(min, max) => is_between(min, max),
+        Validator::MinusOneOr(min, max) => is_between(-1, -1) || is_between(min, max),
+        Validator::Fraction(min, max) => value
+            .parse::<f64>()
+            .is_ok_and(|number| (min..=max).contains(&number)),
+        Validator::OneOf(allowed) => allowed.contains(&value.as_str()),
+        Validator::ListOf(allowed) => words(&value).all(|word| allowed.contains(&word)),
+        Validator::ThrottledReplicas => is_throttled_replicas(&value),
     };
-    if is_allowed { Ok(()) } else { Err(format!("Value must be {validator}")) }
-}
-
-fn check_list(allowed: &[&str], value: &str) -> Result<(), String> {
-    for (index, word) in words(value).enumerate() {
-        if !allowed.contains(&word) {
-            return Err(format!("'{}' is not one of {}", shorten(word), allowed.join(", ")));
-        }
-        if words(value).take(index).any(|before| before == word) {
-            return Err(format!("'{word}' is repeated"));
-        }
+    if is_allowed {
+        Ok(value)
+    } else {
+        Err(format!("Value must be {validator}"))
     }
-    Ok(())
 }
 
 fn is_throttled_replicas(value: &str) -> bool {
@@ -240,7 +232,12 @@ mod tests {
     #[test]
     fn numbers_are_within_their_type() {
         check_value(ConfigType::Int, Validator::Any, "2147483648", None);
-        check_value(ConfigType::Long, Validator::Any, "2147483648", Some("2147483648"));
+        check_value(
+            ConfigType::Long,
+            Validator::Any,
+            "2147483648",
+            Some("2147483648"),
+        );
         check_value(ConfigType::Short, Validator::Any, "32768", None);
         check_value(ConfigType::Long, Validator::Any, "1e3", None);
         check_value(ConfigType::Double, Validator::Any, "NaN", None);
@@ -251,18 +248,45 @@ mod tests {
         check_value(ConfigType::Long, Validator::AtLeast(-1), "-1", Some("-1"));
         check_value(ConfigType::Long, Validator::AtLeast(-1), "-2", None);
         check_value(ConfigType::Int, Validator::Between(1, 9), "10", None);
-        check_value(ConfigType::Double, Validator::Fraction(0.0, 1.0), "1.5", None);
+        check_value(
+            ConfigType::Int,
+            Validator::MinusOneOr(1, 9),
+            "-1",
+            Some("-1"),
+        );
+        check_value(ConfigType::Int, Validator::MinusOneOr(1, 9), "0", None);
+        check_value(
+            ConfigType::Double,
+            Validator::Fraction(0.0, 1.0),
+            "1.5",
+            None,
+        );
         let words = Validator::ListOf(&["compact", "delete"]);
-        check_value(ConfigType::List, words, "compact, delete", Some("compact,delete"));
-        check_value(ConfigType::List, words, "compact,compact", None);
+        check_value(
+            ConfigType::List,
+            words,
+            "compact, delete",
+            Some("compact,delete"),
+        );
+        check_value(ConfigType::List, words, "compact,compact", Some("compact"));
         check_value(ConfigType::List, words, "delet", None);
-        check_value(ConfigType::List, Validator::ThrottledReplicas, "0:1,1:2", Some("0:1,1:2"));
+        check_value(
+            ConfigType::List,
+            Validator::ThrottledReplicas,
+            "0:1,1:2",
+            Some("0:1,1:2"),
+        );
         check_value(ConfigType::List, Validator::ThrottledReplicas, "0:x", None);
     }
 
     #[test]
     fn message_says_what_is_wrong_and_what_is_allowed() {
-        let error = check("retention.ms", ConfigType::Long, Validator::AtLeast(-1), "abc");
+        let error = check(
+            "retention.ms",
+            ConfigType::Long,
+            Validator::AtLeast(-1),
+            "abc",
+        );
         assert_eq!(
             error.unwrap_err().to_string(),
             "Invalid value abc for configuration retention.ms: Not a number of type LONG; \
