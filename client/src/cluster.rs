@@ -141,12 +141,8 @@ impl Cluster {
     /// [`ClientError::Incomplete`] for a node id that metadata did not tell, and those of
     /// [`Connection::open`].
     pub async fn open_broker(&self, node_id: i32) -> Result<Connection, ClientError> {
-        let broker = self.brokers.iter().find(|broker| broker.node_id == node_id);
-        let Some(Broker {
-            address: (host, port),
-            ..
-        }) = broker
-        else {
+        let known = self.brokers.iter().find(|broker| broker.node_id == node_id);
+        let Some(broker) = known else {
             let what = format!("broker {node_id}");
             return Err(ClientError::Incomplete {
                 key: ApiKey::Metadata,
