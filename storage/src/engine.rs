@@ -39,8 +39,9 @@ pub(crate) struct Engine {
     pub(crate) wake: Notify,
     /// Wakes who waits for memory or for a log's files.
     pub(crate) progress: Notify,
-    /// A log directory was made since `logs/` was last fsynced.
-    pub(crate) logs_dir_is_dirty: Cell<bool>,
+    /// Log directories made so far, and how many of them `logs/` was fsynced for.
+    pub(crate) log_dirs_made: Cell<u64>,
+    pub(crate) log_dirs_synced: Cell<u64>,
     pub(crate) removals: RefCell<VecDeque<Removal>>,
     /// Removals taken off the queue and not finished.
     pub(crate) removals_running: Cell<usize>,
@@ -93,7 +94,9 @@ impl Engine {
             journal,
             wake: Notify::new(),
             progress: Notify::new(),
-            logs_dir_is_dirty: Cell::new(false),
+            // A crash may have come between making a log's directory and the fsync of its parent.
+            log_dirs_made: Cell::new(1),
+            log_dirs_synced: Cell::new(0),
             removals: RefCell::default(),
             removals_running: Cell::new(0),
             is_closing: Cell::new(false),

@@ -117,8 +117,6 @@ impl Storage {
         for recovered in recovered {
             storage.adopt(recovered, replayed_through)?;
         }
-        // A crash may have come between making a log's directory and the fsync of its parent.
-        engine.logs_dir_is_dirty.set(true);
         spawn(Class::Storage, write_behind::run(storage.clone())).detach();
         Ok((storage, report))
     }
@@ -256,12 +254,14 @@ impl Storage {
         &self.shared.engine.journal
     }
 
-    /// Writes a checkpoint now, so that the journal has nothing older to replay.
+    /// Writes a checkpoint now, so that the journal has nothing older to replay. One at a time: a
+    /// second call waits for the first.
     ///
     /// # Errors
     /// Of the writes, after which the storage is offline.
     pub async fn checkpoint(&self) -> Result<(), StorageError> {
         let engine = self.engine();
+        let _turn = self.shared.running.checkpoint_turn(engine).await;
         let logs: Vec<Rc<Log>> = self.shared.logs.borrow().values().cloned().collect();
         let plan = CheckpointPlan {
             generation: self.shared.generation.get() + 1,
@@ -337,7 +337,8 @@ async fn make_first_table(data_dir: &Path, shard_dir: &Path, shard: u32) -> Resu
     }
     let mut writer = TableWriter::open(shard_dir, 1).await?;
     writer.finish_body().await?;
-    for dir in [shard_dir.parent(), Some(data_dir)].into_iter().flatten() {
+    // Every directory on the way may have been made just now.
+    for dir in [shard_dir.parent(), Some(data_dir), data_dir.parent()].into_iter().flatten() {
         dir::sync_dir(dir).await.map_err(|e| StorageError::io("fsync directory", dir, e))?;
     }
     let header = TableHeader {

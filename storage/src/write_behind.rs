@@ -34,11 +34,39 @@ const MEMORY_PRESSURE_PERCENT: u64 = 75;
 pub(crate) struct Running {
     writes: Cell<usize>,
     is_checkpointing: Cell<bool>,
+    /// A checkpoint was started from here and has not ended.
+    is_checkpoint_started: Cell<bool>,
 }
 
 impl Running {
     pub(crate) fn is_idle(&self) -> bool {
-        self.writes.get() == 0 && !self.is_checkpointing.get()
+        self.writes.get() == 0 && self.may_start_checkpoint()
+    }
+
+    fn may_start_checkpoint(&self) -> bool {
+        !self.is_checkpointing.get() && !self.is_checkpoint_started.get()
+    }
+
+    /// Waits until no checkpoint is being made, and takes that place.
+    pub(crate) async fn checkpoint_turn(self: &Rc<Self>, engine: &Rc<Engine>) -> CheckpointTurn {
+        while self.is_checkpointing.replace(true) {
+            engine.progress.notified().await;
+        }
+        CheckpointTurn { running: Rc::clone(self), engine: Rc::clone(engine) }
+    }
+}
+
+/// The right to make a checkpoint, given back when dropped.
+pub(crate) struct CheckpointTurn {
+    running: Rc<Running>,
+    engine: Rc<Engine>,
+}
+
+impl Drop for CheckpointTurn {
+    fn drop(&mut self) {
+        self.running.is_checkpointing.set(false);
+        self.engine.wake.notify_one();
+        self.engine.progress.notify_waiters();
     }
 }
 
@@ -51,7 +79,7 @@ pub(crate) async fn run(storage: Storage) {
         }
         start_removals(&engine);
         start_writes(&storage, &engine);
-        if storage.wants_checkpoint() && !storage.running().is_checkpointing.get() {
+        if storage.wants_checkpoint() && storage.running().may_start_checkpoint() {
             start_checkpoint(&storage);
         }
         if engine.queues.aging.borrow().is_empty() {
@@ -110,15 +138,12 @@ fn next_log(engine: &Engine) -> Option<Rc<Log>> {
 }
 
 fn start_checkpoint(storage: &Storage) {
-    let running = Rc::clone(storage.running());
-    running.is_checkpointing.set(true);
     let storage = storage.clone();
+    storage.running().is_checkpoint_started.set(true);
     spawn(Class::Storage, async move {
-        if let Err(error) = storage.checkpoint().await {
-            storage.engine().fail(&error);
-        }
-        running.is_checkpointing.set(false);
-        storage.engine().wake.notify_one();
+        // An error has taken the storage offline and is logged there.
+        let _ = storage.checkpoint().await;
+        storage.running().is_checkpoint_started.set(false);
         storage.engine().progress.notify_waiters();
     })
     .detach();

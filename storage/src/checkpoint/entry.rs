@@ -48,8 +48,12 @@ pub(crate) fn encode(owner: EntryOwner, state: &LogState, tail_bytes_max: u64, t
     let active = state.active();
     let last = state.segments.len() - 1;
     let sealed_synced = state.segments[..last].iter().rev().all(|segment| segment.unsynced() == 0);
-    let carries_all = sealed_synced && active.unsynced() <= tail_bytes_max;
-    let tail_position = if carries_all { block_floor(active.synced) } else { block_floor(active.bytes()) };
+    let synced_to = block_floor(active.synced);
+    // Chunks may be evicted when they are written, synced or not.
+    let first_chunk = state.chunks.of_segment(active.base_offset()).next();
+    let is_in_memory = first_chunk.is_none_or(|(chunk, _)| chunk.start <= synced_to);
+    let carries_all = sealed_synced && active.unsynced() <= tail_bytes_max && is_in_memory;
+    let tail_position = if carries_all { synced_to } else { block_floor(active.bytes()) };
 
     let begin = to.len();
     to.put_u32(0);

@@ -15,6 +15,7 @@ use super::producer_snapshot;
 use super::producers::Producers;
 use super::state::LogState;
 use super::walk::{Walk, WalkEnd, WalkFrom};
+use super::write_behind::sync_logs_dir;
 use super::{Condition, FileWork, Log, PartitionLog};
 use crate::checkpoint::entry::{self, EntryOwner, SegmentPosition};
 use crate::codec::FieldReader;
@@ -77,6 +78,8 @@ impl Log {
             SegmentPosition { segment_base: state.active().base_offset(), position: block_floor(state.active().bytes()) }
         };
         let synced = self.sync_to_with(&work, end).await;
+        self.fail_on_error(synced)?;
+        let synced = sync_logs_dir(&self.engine).await;
         self.fail_on_error(synced)?;
         let committed = self.engine.journal.committed(self.engine.last_sequence()).await;
         self.fail_on_error(committed.map_err(StorageError::from))?;

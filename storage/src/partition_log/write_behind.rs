@@ -180,6 +180,9 @@ impl Log {
     }
 
     fn note_written(&self, next: &NextWrite) {
+        if self.condition.get() == Condition::Deleted {
+            return;
+        }
         let written = self.with_segment(next.segment_base, |segment| {
             assert_eq!(segment.written, next.from, "segments are written in order");
             segment.written = next.to;
@@ -248,7 +251,7 @@ impl Log {
         let log_dir = self.dir();
         let made = dir::create_dir_all(&log_dir).await;
         made.map_err(|e| StorageError::io("create directory", &log_dir, e))?;
-        self.engine.logs_dir_is_dirty.set(true);
+        self.engine.log_dirs_made.set(self.engine.log_dirs_made.get() + 1);
         let key = (self.incarnation, segment_base, kind);
         let created = self.engine.files.open(key, &path, OpenMode::CreateNew).await;
         created.map_err(|e| StorageError::io("create", &path, e))
@@ -268,11 +271,14 @@ pub(crate) fn aligned(bytes: &[u8]) -> Slice {
     buffer.freeze()
 }
 
-/// `<data>/logs` is fsynced when a log directory was made since.
+/// Makes the names of all log directories durable that were made before.
 pub(crate) async fn sync_logs_dir(engine: &crate::engine::Engine) -> Result<(), StorageError> {
-    if engine.logs_dir_is_dirty.replace(false) {
+    let made = engine.log_dirs_made.get();
+    // Compared by count: another task's fsync may be under way, and has not ended.
+    if engine.log_dirs_synced.get() < made {
         let dir = logs_dir(&engine.data_dir);
         dir::sync_dir(&dir).await.map_err(|e| StorageError::io("fsync directory", &dir, e))?;
+        engine.log_dirs_synced.set(engine.log_dirs_synced.get().max(made));
     }
     Ok(())
 }

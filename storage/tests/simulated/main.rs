@@ -1,0 +1,11 @@
+//! Tests of the storage crate on the simulated disk: a model, crashes at every operation, and a named
+//! test for each rule that recovery stands on (`docs/storage-format.md`, "Rules and their tests").
+
+mod batches;
+mod crash;
+mod logs;
+mod model;
+mod reads;
+mod rules;
+mod shards;
+mod world;
