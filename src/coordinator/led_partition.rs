@@ -131,7 +131,10 @@ impl LedPartition {
             groups.unload(&mut commands);
         }
         self.perform(commands);
-        assert!(self.waiting.borrow().is_empty(), "a request was left without an answer");
+        assert!(
+            self.waiting.borrow().is_empty(),
+            "a request was left without an answer"
+        );
     }
 
     /// Whether there is something to write and nobody who writes; if so, the caller writes.
@@ -173,7 +176,9 @@ impl LedPartition {
                 Command::Append { id, records } => {
                     let records: Vec<_> = records.iter().map(|record| record.encode()).collect();
                     let bytes = records.iter().map(batch_bytes).sum();
-                    self.appends.borrow_mut().push_back(QueuedAppend { id, records, bytes });
+                    self.appends
+                        .borrow_mut()
+                        .push_back(QueuedAppend { id, records, bytes });
                 }
             }
         }

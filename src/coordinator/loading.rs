@@ -45,7 +45,13 @@ pub(super) async fn load(coordinator: Rc<Coordinator>, led: Rc<LedPartition>) {
             let (partition, groups_loaded) = (led.number, groups.group_count());
             if groups_loaded > 0 || skipped_records > 0 {
                 let millis = begun.elapsed().as_millis() as u64;
-                tracing::info!(partition, groups_loaded, skipped_records, millis, "groups loaded");
+                tracing::info!(
+                    partition,
+                    groups_loaded,
+                    skipped_records,
+                    millis,
+                    "groups loaded"
+                );
             }
             led.serve(groups);
             // Sessions of the loaded members have begun: the alarm must know.
@@ -64,14 +70,20 @@ async fn read_all(coordinator: &Coordinator, led: &LedPartition) -> Result<Loade
     let mut scratch = Scratch::default();
     let mut next_offset = bounds.start;
     while next_offset < bounds.end && !led.is_resigned() {
-        let read = coordinator.log.read(led.number, next_offset).await.map_err(LoadError::Log)?;
+        let read = coordinator
+            .log
+            .read(led.number, next_offset)
+            .await
+            .map_err(LoadError::Log)?;
         if read.is_empty() {
             time::sleep(HIGH_WATERMARK_POLL).await;
             continue;
         }
         for batch in read.iter().flat_map(|slice| Batches::new(slice)) {
-            let batch =
-                batch.map_err(|source| LoadError::Batch { offset: next_offset, source })?;
+            let batch = batch.map_err(|source| LoadError::Batch {
+                offset: next_offset,
+                source,
+            })?;
             // A read may begin with a batch of which the first records are known already.
             if batch.last_offset() >= next_offset {
                 replay(&batch, next_offset, &mut loader, &mut scratch)?;
@@ -100,15 +112,25 @@ fn replay(
         // Commits inside of transactions are not served, so that none of ours is among them.
         return Ok(());
     }
-    let damaged = |source| LoadError::Batch { offset: batch.base_offset(), source };
+    let damaged = |source| LoadError::Batch {
+        offset: batch.base_offset(),
+        source,
+    };
     let records = batch
-        .records(&mut scratch.context, &mut scratch.plain, DECOMPRESSED_BYTES_MAX)
+        .records(
+            &mut scratch.context,
+            &mut scratch.plain,
+            DECOMPRESSED_BYTES_MAX,
+        )
         .map_err(damaged)?;
     for record in records {
         let record = record.map_err(damaged)?;
         if record.offset >= from_offset {
             let loaded = loader.record(record.key, record.value);
-            loaded.map_err(|source| LoadError::Record { offset: record.offset, source })?;
+            loaded.map_err(|source| LoadError::Record {
+                offset: record.offset,
+                source,
+            })?;
         }
     }
     Ok(())

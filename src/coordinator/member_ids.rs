@@ -15,7 +15,9 @@ pub(super) struct MemberIds {
 
 impl MemberIds {
     pub(super) fn new(seed: u64) -> Self {
-        Self { state: Cell::new(seed) }
+        Self {
+            state: Cell::new(seed),
+        }
     }
 
     /// A UUID of version 4, in the usual form.
@@ -25,7 +27,13 @@ impl MemberIds {
         let bits = bits & !(0xf << 76) | (4 << 76);
         let bits = bits & !(0b11 << 62) | (0b10 << 62);
         let hex = format!("{bits:032x}");
-        let parts = [hex.get(..8), hex.get(8..12), hex.get(12..16), hex.get(16..20), hex.get(20..)];
+        let parts = [
+            hex.get(..8),
+            hex.get(8..12),
+            hex.get(12..16),
+            hex.get(16..20),
+            hex.get(20..),
+        ];
         parts.map(|part| part.expect("32 digits")).join("-")
     }
 
@@ -51,7 +59,13 @@ mod tests {
         assert_eq!(MemberIds::new(7).next(), first);
         assert_ne!(MemberIds::new(8).next(), first);
         let parts: Vec<_> = first.split('-').collect();
-        assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
-        assert!(parts[2].starts_with('4') && "89ab".contains(&parts[3][..1]), "{first}");
+        assert_eq!(
+            parts.iter().map(|part| part.len()).collect::<Vec<_>>(),
+            [8, 4, 4, 4, 12]
+        );
+        assert!(
+            parts[2].starts_with('4') && "89ab".contains(&parts[3][..1]),
+            "{first}"
+        );
     }
 }

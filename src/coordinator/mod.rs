@@ -20,6 +20,7 @@ mod led_partition;
 mod loading;
 mod member_ids;
 mod offsets_log;
+mod on_shard;
 #[cfg(test)]
 mod tests;
 mod writing;
@@ -42,6 +43,7 @@ use runtime::time::{self, Instant};
 use led_partition::LedPartition;
 use member_ids::MemberIds;
 pub use offsets_log::OffsetsLog;
+pub use on_shard::{current, start};
 
 /// How a [`Coordinator`] works.
 #[derive(Debug, Clone)]
@@ -118,13 +120,19 @@ impl Coordinator {
 
     /// Whether nothing is being loaded.
     pub fn is_loaded(&self) -> bool {
-        self.partitions.borrow().values().all(|led| !led.is_loading())
+        self.partitions
+            .borrow()
+            .values()
+            .all(|led| !led.is_loading())
     }
 
     /// The number of groups in the partitions that are loaded.
     pub fn group_count(&self) -> usize {
         let partitions = self.partitions.borrow();
-        partitions.values().map(|led| led.look(|groups| groups.group_count()).unwrap_or(0)).sum()
+        partitions
+            .values()
+            .map(|led| led.look(|groups| groups.group_count()).unwrap_or(0))
+            .sum()
     }
 
     /// Asks a group of `partition`, and waits for the reply: for a join or a sync that may take as long
@@ -147,20 +155,25 @@ impl Coordinator {
         self.next_token.set(token.0 + 1);
         let (sender, receiver) = oneshot();
         led.wait_for(token, sender);
-        self.change(&led, |groups, now, commands| groups.handle(token, request, now, commands));
-        receiver.await.expect("the partition answers every request, also when it is resigned")
+        self.change(&led, |groups, now, commands| {
+            groups.handle(token, request, now, commands)
+        });
+        receiver
+            .await
+            .expect("the partition answers every request, also when it is resigned")
     }
 
-    /// What DescribeGroups shows of a group of `partition`; nothing if there is no such group.
+    /// What `DescribeGroups` shows of a group of `partition`; nothing if there is no such group.
     pub fn describe(
         &self,
         partition: i32,
         group_id: &str,
     ) -> Result<Option<GroupDescription>, ErrorCode> {
-        self.led(partition)?.look(|groups| groups.describe(group_id))
+        self.led(partition)?
+            .look(|groups| groups.describe(group_id))
     }
 
-    /// What ListGroups shows of the partitions that are led here.
+    /// What `ListGroups` shows of the partitions that are led here.
     ///
     /// # Errors
     /// While a partition is loading: a list without its groups would seem to say that there are none.
@@ -175,7 +188,9 @@ impl Coordinator {
     /// Deletes the offsets that groups have committed for topics which are gone.
     pub fn forget_topics(self: &Rc<Self>, deleted: &[DeletedTopic]) {
         for led in self.all_led() {
-            self.change(&led, |groups, now, commands| groups.forget_topics(deleted, now, commands));
+            self.change(&led, |groups, now, commands| {
+                groups.forget_topics(deleted, now, commands)
+            });
         }
     }
 
@@ -210,7 +225,11 @@ impl Coordinator {
     }
 
     fn led(&self, partition: i32) -> Result<Rc<LedPartition>, ErrorCode> {
-        self.partitions.borrow().get(&partition).cloned().ok_or(ErrorCode::NotCoordinator)
+        self.partitions
+            .borrow()
+            .get(&partition)
+            .cloned()
+            .ok_or(ErrorCode::NotCoordinator)
     }
 
     fn all_led(&self) -> Vec<Rc<LedPartition>> {
@@ -220,7 +239,9 @@ impl Coordinator {
     /// Lets the machine of a partition do something, and sees to what it commands. Does nothing if the
     /// partition is not loaded.
     fn change(self: &Rc<Self>, led: &Rc<LedPartition>, event: impl led_partition::Event) {
-        let Some(next_deadline_ms) = led.change(event) else { return };
+        let Some(next_deadline_ms) = led.change(event) else {
+            return;
+        };
         if led.begin_writing() {
             writing::spawn(self.clone(), led.clone());
         }
@@ -234,12 +255,17 @@ impl Coordinator {
 /// Both clocks at this moment.
 fn now() -> Now {
     let timer_ms = (time::now().as_nanos() / NANOS_PER_MILLI) as i64;
-    Now { timer_ms, wall_ms: time::wall_clock_ms() }
+    Now {
+        timer_ms,
+        wall_ms: time::wall_clock_ms(),
+    }
 }
 
 /// When the timer clock of [`now`] shows `timer_ms`.
 fn instant(timer_ms: i64) -> Instant {
-    let nanos = u64::try_from(timer_ms).unwrap_or(0).saturating_mul(NANOS_PER_MILLI);
+    let nanos = u64::try_from(timer_ms)
+        .unwrap_or(0)
+        .saturating_mul(NANOS_PER_MILLI);
     Instant::from_nanos(nanos)
 }
 

@@ -31,7 +31,10 @@ pub(super) fn spawn(coordinator: Rc<Coordinator>, led: Rc<LedPartition>) {
 }
 
 async fn write(coordinator: Rc<Coordinator>, led: Rc<LedPartition>) {
-    let records_bytes_max = coordinator.options.batch_bytes_max.saturating_sub(BATCH_HEADER_BYTES);
+    let records_bytes_max = coordinator
+        .options
+        .batch_bytes_max
+        .saturating_sub(BATCH_HEADER_BYTES);
     loop {
         let appends = led.next_appends(records_bytes_max);
         if appends.is_empty() {
@@ -74,7 +77,12 @@ async fn write_appends(
 }
 
 fn push(batch: &mut BatchBuilder, timestamp_ms: i64, record: &EncodedRecord) {
-    batch.push(timestamp_ms, Some(&record.key), record.value.as_deref(), &[]);
+    batch.push(
+        timestamp_ms,
+        Some(&record.key),
+        record.value.as_deref(),
+        &[],
+    );
 }
 
 async fn append_batch(
@@ -82,6 +90,8 @@ async fn append_batch(
     led: &LedPartition,
     batch: BatchBuilder,
 ) -> Result<(), ErrorCode> {
-    let bytes = batch.build().expect("records that are not compressed always make a batch");
+    let bytes = batch
+        .build()
+        .expect("records that are not compressed always make a batch");
     coordinator.log.append(led.number, bytes).await
 }

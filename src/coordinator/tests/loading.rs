@@ -1,0 +1,92 @@
+//! What is answered while a partition is loaded, and when it cannot be.
+
+use super::*;
+
+#[test]
+fn while_a_partition_loads_clients_are_told_to_wait() {
+    run(|| async {
+        let log = MemoryLog::new();
+        let coordinator = lead(&log).await;
+        for offset in 0..10 {
+            coordinator.ask(PARTITION, commit("grp", 1, offset)).await;
+        }
+        log.read_takes.set(Duration::from_secs(1));
+        let coordinator = lead_with(&log, options());
+        let early = coordinator.ask(PARTITION, commit("grp", 1, 99)).await;
+        assert_eq!(commit_error(&early), ErrorCode::CoordinatorLoadInProgress);
+        let loading = Err(ErrorCode::CoordinatorLoadInProgress);
+        assert_eq!(coordinator.list(&Default::default()), loading);
+        assert_eq!(
+            coordinator.describe(PARTITION, "grp").map(|_| ()),
+            loading.map(|_| ())
+        );
+        loaded(&coordinator).await;
+        assert_eq!(committed(&coordinator, "grp").await, [9]);
+        assert_eq!(coordinator.list(&Default::default()).unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn what_is_not_led_here_is_led_elsewhere() {
+    run(|| async {
+        let coordinator = Coordinator::new(Rc::new(LogOf(MemoryLog::new())), options());
+        let reply = coordinator.ask(PARTITION, commit("grp", 1, 1)).await;
+        assert_eq!(commit_error(&reply), ErrorCode::NotCoordinator);
+        assert_eq!(
+            coordinator.describe(3, "grp"),
+            Err(ErrorCode::NotCoordinator)
+        );
+        assert_eq!(coordinator.list(&Default::default()), Ok(vec![]));
+    });
+}
+
+#[test]
+fn a_partition_that_is_resigned_while_it_loads_never_serves() {
+    run(|| async {
+        let log = MemoryLog::new();
+        let coordinator = lead(&log).await;
+        coordinator.ask(PARTITION, commit("grp", 1, 1)).await;
+        log.read_takes.set(Duration::from_secs(1));
+        let coordinator = lead_with(&log, options());
+        time::sleep(Duration::from_millis(500)).await;
+        coordinator.resign(PARTITION);
+        time::sleep(Duration::from_secs(5)).await;
+        let reply = coordinator.ask(PARTITION, commit("grp", 1, 1)).await;
+        assert_eq!(commit_error(&reply), ErrorCode::NotCoordinator);
+    });
+}
+
+#[test]
+fn a_damaged_record_is_not_passed_over() {
+    run(|| async {
+        let log = MemoryLog::new();
+        let coordinator = lead(&log).await;
+        coordinator.ask(PARTITION, commit("grp", 1, 1)).await;
+        // A key that says "offset" and ends there.
+        let mut batch = protocol::record_batch::BatchBuilder::new(Default::default());
+        batch.push(0, Some(&[0, 1]), Some(b"?"), &[]);
+        log.push(batch.build().unwrap());
+        let coordinator = lead_with(&log, options());
+        loaded(&coordinator).await;
+        let reply = coordinator.ask(PARTITION, commit("grp", 1, 2)).await;
+        assert_eq!(commit_error(&reply), ErrorCode::CoordinatorNotAvailable);
+    });
+}
+
+#[test]
+fn records_before_the_log_start_and_of_other_kinds_do_not_matter() {
+    run(|| async {
+        let log = MemoryLog::new();
+        let coordinator = lead(&log).await;
+        for offset in 0..10 {
+            coordinator.ask(PARTITION, commit("grp", 2, offset)).await;
+        }
+        let mut batch = protocol::record_batch::BatchBuilder::new(Default::default());
+        batch.push(0, Some(&[0, 3, 1]), Some(b"of another protocol"), &[]);
+        log.push(batch.build().unwrap());
+        // In the middle of a batch.
+        log.start_offset.set(5);
+        let coordinator = lead(&log).await;
+        assert_eq!(committed(&coordinator, "grp").await, [9, 9]);
+    });
+}
