@@ -83,3 +83,74 @@ impl Charge {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::Simulation;
+    use crate::task::{Class, spawn, yield_now};
+
+    #[test]
+    fn charges_count_until_dropped() {
+        let budget = MemoryBudget::new(100);
+        let first = budget.try_charge(60).unwrap();
+        assert!(budget.try_charge(50).is_none());
+        let second = budget.clone().try_charge(40).unwrap();
+        assert_eq!((budget.used(), budget.limit()), (100, 100));
+        drop(first);
+        assert_eq!(budget.used(), second.bytes());
+    }
+
+    #[test]
+    fn a_charge_is_resized_and_split() {
+        let budget = MemoryBudget::new(100);
+        let mut charge = budget.try_charge(50).unwrap();
+        charge.resize(120);
+        assert_eq!(budget.used(), 120);
+        let part = charge.split(100);
+        drop(charge);
+        assert_eq!(budget.used(), 100);
+        assert!(budget.try_charge(1).is_none());
+        drop(part);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn waiting_charges_are_served_in_order_as_memory_comes_back() {
+        let program = async {
+            let budget = MemoryBudget::new(100);
+            let mut held = budget.charge(100).await;
+            let waiting = [70, 20].map(|bytes| {
+                let budget = budget.clone();
+                spawn(Class::Network, async move { budget.charge(bytes).await })
+            });
+            yield_now().await;
+            held.resize(40);
+            yield_now().await;
+            assert_eq!((budget.used(), budget.waiting()), (40, 2));
+            held.resize(30);
+            let [large, small] = waiting;
+            let large = large.await.unwrap();
+            assert_eq!((budget.used(), budget.waiting()), (100, 1));
+            drop(large);
+            assert_eq!(small.await.unwrap().bytes(), 20);
+        };
+        Simulation::new(1).shuffle_tasks(false).run(program).value();
+    }
+
+    #[test]
+    fn more_than_the_limit_is_charged_alone() {
+        let program = async {
+            let budget = MemoryBudget::new(100);
+            let held = budget.charge(1).await;
+            let whole = budget.clone();
+            let huge = spawn(Class::Network, async move { whole.charge(500).await });
+            yield_now().await;
+            assert!(!huge.is_finished());
+            drop(held);
+            assert_eq!(huge.await.unwrap().bytes(), 500);
+            assert_eq!(budget.used(), 0);
+        };
+        Simulation::new(1).run(program).value();
+    }
+}

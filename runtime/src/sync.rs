@@ -58,7 +58,9 @@ impl Notify {
         state.rounds += 1;
         let woken = std::mem::take(&mut state.waiting);
         drop(state);
-        woken.into_iter().for_each(|(_, waker)| waker.wake());
+        for (_, waker) in woken {
+            waker.wake();
+        }
     }
 
     /// Waits for a notification.
@@ -479,3 +481,6 @@ impl Drop for Permit {
         self.semaphore.release(self.count);
     }
 }
+
+#[cfg(test)]
+mod tests;

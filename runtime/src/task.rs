@@ -72,7 +72,7 @@ pub async fn yield_now() {
 
 /// Lets other tasks run if this one has run for long.
 pub async fn yield_if_needed() {
-    let needed = match sim::with_current(|world| world.should_yield()) {
+    let needed = match sim::with_current(sim::World::should_yield) {
         Some(needed) => needed,
         None => real::task::should_yield(),
     };

@@ -60,7 +60,7 @@ pub struct Elapsed;
 /// Now.
 pub fn now() -> Instant {
     static ORIGIN: OnceLock<std::time::Instant> = OnceLock::new();
-    if let Some(now) = sim::with_current(|world| world.now()) {
+    if let Some(now) = sim::with_current(sim::World::now) {
         return now;
     }
     let elapsed = ORIGIN.get_or_init(std::time::Instant::now).elapsed();
@@ -69,7 +69,7 @@ pub fn now() -> Instant {
 
 /// Milliseconds since 1970 by the machine's clock, which may jump. For record timestamps only.
 pub fn wall_clock_ms() -> i64 {
-    if let Some(now) = sim::with_current(|world| world.wall_clock_ms()) {
+    if let Some(now) = sim::with_current(sim::World::wall_clock_ms) {
         return now;
     }
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -41,8 +41,12 @@
 
 pub mod disk;
 mod network;
+#[cfg(test)]
+mod network_tests;
 mod random;
 mod simulation;
+#[cfg(test)]
+mod tests;
 mod world;
 
 pub use disk::Disk;
@@ -52,4 +56,4 @@ pub use simulation::{End, Outcome, Simulation};
 
 pub(crate) use disk::SimFile;
 pub(crate) use network::{SimListener, SimStream};
-pub(crate) use world::{current, with_current};
+pub(crate) use world::{World, current, with_current};

@@ -10,7 +10,7 @@ use super::world::{Entered, Schedule, Stop, World};
 use crate::time::Instant;
 
 /// Polls after which a program is taken to run in circles.
-const STEPS_MAX: u64 = 100_000_000;
+const STEPS_MAX: u64 = 20_000_000;
 /// 2023-11-14: any date that is not zero.
 const WALL_CLOCK_START_MS: i64 = 1_700_000_000_000;
 

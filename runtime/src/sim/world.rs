@@ -60,6 +60,7 @@ type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
 struct Task {
     /// Taken out while it is polled.
     future: RefCell<Option<TaskFuture>>,
+    wake: Arc<TaskWaker>,
     waker: Waker,
 }
 
@@ -122,7 +123,7 @@ pub(crate) struct World {
     random: RefCell<Random>,
     schedule: Schedule,
     ready: Arc<ReadyQueue>,
-    tasks: RefCell<BTreeMap<u64, (Rc<Task>, Arc<TaskWaker>)>>,
+    tasks: RefCell<BTreeMap<u64, Rc<Task>>>,
     events: RefCell<BTreeMap<(u64, u64), Event>>,
     next_id: Cell<u64>,
     steps: Cell<u64>,
@@ -207,20 +208,16 @@ impl World {
 
     pub(crate) fn spawn(&self, future: TaskFuture) {
         let id = self.fresh_id();
-        let task_waker = TaskWaker {
-            id,
-            queued: AtomicBool::new(false),
-            ready: self.ready.clone(),
-        };
-        let task_waker = Arc::new(task_waker);
-        let waker = Waker::from(task_waker.clone());
+        let (queued, ready) = (AtomicBool::new(false), self.ready.clone());
+        let wake = Arc::new(TaskWaker { id, queued, ready });
+        let waker = Waker::from(wake.clone());
+        let future = RefCell::new(Some(future));
         let task = Task {
-            future: RefCell::new(Some(future)),
+            future,
+            wake,
             waker: waker.clone(),
         };
-        self.tasks
-            .borrow_mut()
-            .insert(id, (Rc::new(task), task_waker));
+        self.tasks.borrow_mut().insert(id, Rc::new(task));
         waker.wake();
     }
 
@@ -281,10 +278,8 @@ impl World {
     fn poll_task(&self, id: u64) {
         let entry = self.tasks.borrow().get(&id).cloned();
         // A task that has finished may still be woken.
-        let Some((task, task_waker)) = entry else {
-            return;
-        };
-        task_waker.queued.store(false, Ordering::Release);
+        let Some(task) = entry else { return };
+        task.wake.queued.store(false, Ordering::Release);
         self.steps.set(self.steps.get() + 1);
         self.note(id);
         let Some(mut future) = task.future.borrow_mut().take() else {

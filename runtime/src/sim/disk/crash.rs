@@ -55,18 +55,23 @@ impl State {
         after
     }
 
-    /// After the end of the process alone: the kernel has what was handed to it.
+    /// After the end of the process alone.
     pub(super) fn kill(&self) -> State {
         let mut after = self.clone();
-        for op in std::mem::take(&mut after.in_flight).into_values() {
-            if after.random.chance(1, 2) {
-                after.change_partly(op.node, &op.kind);
-            } else if after.random.chance(1, 2) {
-                after.change_file(op.node, op.kind, op.durability);
-            }
-        }
+        after.end_process();
         after.begin_life();
         after
+    }
+
+    /// The kernel has what was handed to it; what was under way may end, or get half-way.
+    pub(super) fn end_process(&mut self) {
+        for op in std::mem::take(&mut self.in_flight).into_values() {
+            match self.random.below(4) {
+                0 => {}
+                1 => self.change_file(op.node, op.kind, op.durability),
+                _ => self.change_partly(op.node, &op.kind),
+            }
+        }
     }
 
     /// As it is, with whatever has not ended left out.
@@ -105,7 +110,7 @@ impl Style {
 fn settle(node: &mut Arc<Node>, style: Style, random: &mut Random) {
     match node.as_ref() {
         Node::File(file) => {
-            if !file.pending.is_empty() {
+            if !file.is_settled() {
                 let content = survive(file, style, random);
                 *node = Arc::new(Node::File(FileNode::settled(content)));
             }
@@ -125,45 +130,45 @@ fn survive(file: &FileNode, style: Style, random: &mut Random) -> Content {
     let mut content = file.durable.clone();
     let mut size = content.bytes();
     for change in &file.pending {
-        let kept = match change.fate {
-            Fate::Sure => true,
-            Fate::Doomed => false,
-            Fate::Open => style.keeps(random),
+        // The size travels apart from the data: it may be there without it, or be missing.
+        let (kept, grown) = match change.fate {
+            Fate::Sure => (true, true),
+            Fate::Doomed => continue,
+            Fate::Open => (style.keeps(random), style.keeps(random)),
         };
+        let torn = change.fate == Fate::Open && matches!(style, Style::Sectors);
         match &change.kind {
             ChangeKind::Write { offset, data } => {
-                if change.fate == Fate::Open && matches!(style, Style::Sectors) && kept {
-                    write_some_sectors(&mut content, *offset, data, random);
-                } else if kept {
-                    content.write(*offset, data);
+                match (kept, torn) {
+                    (true, false) => content.write(*offset, data),
+                    (true, true) => write_some_sectors(&mut content, *offset, data, random),
+                    (false, _) => {}
                 }
-                // The size travels apart from the data: it may be there without it, or be missing.
-                let end = *offset + data.len() as u64;
-                let grown = change.fate != Fate::Open || style.keeps(random);
-                if end > size && change.fate != Fate::Doomed && grown {
-                    size = end;
+                if grown {
+                    size = size.max(*offset + data.len() as u64);
                 }
             }
-            ChangeKind::Truncate { bytes } => {
-                if kept {
-                    content.resize(*bytes);
-                    size = *bytes;
-                }
+            ChangeKind::Truncate { bytes } if kept => {
+                content.resize(*bytes);
+                size = *bytes;
             }
-            ChangeKind::Allocate { offset, bytes } => {
-                if kept {
-                    content.reserve(*offset, *bytes);
-                    size = size.max(*offset + *bytes);
-                }
+            ChangeKind::Allocate { offset, bytes } if kept => {
+                content.reserve(*offset, *bytes);
+                size = size.max(*offset + *bytes);
             }
+            ChangeKind::Truncate { .. } | ChangeKind::Allocate { .. } => {}
         }
     }
     content.resize(size);
     content
 }
 
-/// Keeps, loses or tears each sector of a write; or keeps its beginning only.
+/// Keeps, loses or tears each sector of a write; or keeps its beginning only, or all of it.
 fn write_some_sectors(content: &mut Content, offset: u64, data: &[u8], random: &mut Random) {
+    if random.chance(1, 4) {
+        content.write(offset, data);
+        return;
+    }
     let sectors = data.len().div_ceil(SECTOR_BYTES);
     let prefix_only = random.chance(1, 2);
     let prefix = random.index(sectors + 1);

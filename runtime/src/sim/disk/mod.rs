@@ -20,6 +20,8 @@ mod faults;
 mod node;
 mod operations;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{RefCell, RefMut};
 use std::ops::Range;
@@ -65,7 +67,13 @@ impl Disk {
 
     /// The faults and delays of a run follow from its seed.
     pub(super) fn begin_run(&self, seed: u64) {
-        self.state_mut().random = Random::new(seed ^ 0xD15C);
+        let mut state = self.state_mut();
+        assert!(
+            !state.crashed,
+            "this disk has no power: run on what `crash` or `kill` gives"
+        );
+        state.random = Random::new(seed ^ 0xD15C);
+        state.end_process();
     }
 
     /// What the disk holds after the power failed now: a new disk, without planned faults. The same
@@ -212,6 +220,18 @@ impl Disk {
         let id = state.insert(Node::File(FileNode::settled(content)));
         put_durable_name(&mut state, parent, name, id);
         state.count_used_blocks();
+    }
+
+    /// Files of which something may be lost in a crash; their names are another matter.
+    pub fn unsynced_files(&self) -> Vec<PathBuf> {
+        let mut files = self.files();
+        let state = self.state.borrow();
+        let settled = |path: &PathBuf| {
+            let node = state.lookup(path).and_then(|id| state.file(id));
+            node.is_ok_and(FileNode::is_settled)
+        };
+        files.retain(|path| !settled(path));
+        files
     }
 
     /// The paths of all files, in order.

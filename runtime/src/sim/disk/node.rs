@@ -97,6 +97,11 @@ impl FileNode {
         }
     }
 
+    /// Whether a loss of power changes nothing.
+    pub(super) fn is_settled(&self) -> bool {
+        self.pending.is_empty() && !self.diverged
+    }
+
     /// Makes a change that has ended.
     pub(super) fn change(&mut self, id: u64, kind: ChangeKind, durability: Durability) {
         kind.apply(&mut self.current);

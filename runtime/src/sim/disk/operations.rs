@@ -61,7 +61,7 @@ impl Disk {
     fn delay(&self) -> Duration {
         let mut state = self.state_mut();
         let latency = state.faults.latency;
-        let spread = (latency.max - latency.min).as_nanos() as u64;
+        let spread = latency.max.saturating_sub(latency.min).as_nanos() as u64;
         latency.min + Duration::from_nanos(state.random.below(spread + 1))
     }
 
@@ -93,17 +93,11 @@ impl Disk {
         keep: impl Sized + 'static,
     ) -> io::Result<()> {
         let verdict = self.begin(op_kind).await;
-        let mut state = self.state_mut();
-        let op = state.fresh_id();
-        state.in_flight.insert(
-            op,
-            InFlight {
-                node,
-                kind,
-                durability,
-            },
-        );
-        drop(state);
+        let op = self.state_mut().submit(InFlight {
+            node,
+            kind,
+            durability,
+        });
         if verdict.crash {
             return self.stop().await;
         }
@@ -120,16 +114,15 @@ impl Disk {
         // What ends while the sync runs is not covered by it.
         let bound = self.state.borrow().next_id;
         let ended = move |state: &mut State| {
-            let State { random, .. } = state;
-            let mut random = random.fork();
-            let result = match verdict.fault {
-                None => Ok(state.file_mut(node).sync(bound)),
-                Some(Fault::Lie) => Ok(()),
-                Some(Fault::Eio | Fault::Enospc) => {
-                    state.file_mut(node).fail_sync(bound, &mut random);
-                    Err(eio())
-                }
-            };
+            let mut random = state.random.fork();
+            let file = state.file_mut(node);
+            match verdict.fault {
+                None => file.sync(bound),
+                Some(Fault::Lie) => {}
+                Some(Fault::Eio | Fault::Enospc) => file.fail_sync(bound, &mut random),
+            }
+            let failed = matches!(verdict.fault, Some(Fault::Eio | Fault::Enospc));
+            let result = if failed { Err(eio()) } else { Ok(()) };
             (result, keep)
         };
         self.later(ended).await.0

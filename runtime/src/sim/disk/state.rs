@@ -224,6 +224,13 @@ impl State {
         }
     }
 
+    /// Takes a change of a file in hand.
+    pub(super) fn submit(&mut self, change: InFlight) -> u64 {
+        let op = self.fresh_id();
+        self.in_flight.insert(op, change);
+        op
+    }
+
     /// Ends a change of a file.
     pub(super) fn finish_change(&mut self, op: u64, fault: Option<Fault>) -> io::Result<()> {
         let InFlight {
