@@ -10,7 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 
-use cluster::group::records::EncodedRecord;
+use cluster::group::records::{EncodedRecord, OffsetsRecord};
 use cluster::group::{AppendId, Command, Groups, Now, Reply, Token};
 use protocol::ErrorCode;
 use runtime::sync::oneshot::Sender;
@@ -174,7 +174,7 @@ impl LedPartition {
                     let _ = sender.send(reply);
                 }
                 Command::Append { id, records } => {
-                    let records: Vec<_> = records.iter().map(|record| record.encode()).collect();
+                    let records: Vec<_> = records.iter().map(OffsetsRecord::encode).collect();
                     let bytes = records.iter().map(batch_bytes).sum();
                     self.appends
                         .borrow_mut()

@@ -31,7 +31,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cluster::group::{
-    DeletedTopic, GroupDescription, GroupListing, GroupSettings, ListFilter, Now, Reply, Request,
+    DeletedTopic, GroupDescription, GroupListing, GroupSettings, Groups, ListFilter, Now, Reply, Request,
     Token,
 };
 use futures_lite::future::or;
@@ -131,7 +131,7 @@ impl Coordinator {
         let partitions = self.partitions.borrow();
         partitions
             .values()
-            .map(|led| led.look(|groups| groups.group_count()).unwrap_or(0))
+            .map(|led| led.look(Groups::group_count).unwrap_or(0))
             .sum()
     }
 
@@ -156,7 +156,7 @@ impl Coordinator {
         let (sender, receiver) = oneshot();
         led.wait_for(token, sender);
         self.change(&led, |groups, now, commands| {
-            groups.handle(token, request, now, commands)
+            groups.handle(token, request, now, commands);
         });
         receiver
             .await
@@ -189,7 +189,7 @@ impl Coordinator {
     pub fn forget_topics(self: &Rc<Self>, deleted: &[DeletedTopic]) {
         for led in self.all_led() {
             self.change(&led, |groups, now, commands| {
-                groups.forget_topics(deleted, now, commands)
+                groups.forget_topics(deleted, now, commands);
             });
         }
     }
@@ -208,7 +208,7 @@ impl Coordinator {
             for led in self.all_led() {
                 let is_due = led.look(|groups| groups.next_deadline_ms() <= now().timer_ms);
                 if is_due == Ok(true) {
-                    self.change(&led, |groups, now, commands| groups.on_time(now, commands));
+                    self.change(&led, Groups::on_time);
                     task::yield_if_needed().await;
                 }
             }
@@ -218,7 +218,7 @@ impl Coordinator {
     fn next_deadline_ms(&self) -> Option<i64> {
         let partitions = self.partitions.borrow();
         let deadlines = partitions.values().filter_map(|led| {
-            let deadline_ms = led.look(|groups| groups.next_deadline_ms());
+            let deadline_ms = led.look(Groups::next_deadline_ms);
             deadline_ms.ok()
         });
         deadlines.min()

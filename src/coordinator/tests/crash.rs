@@ -43,10 +43,11 @@ fn no_acknowledged_commit_is_lost() {
             let coordinator = lead(&log).await;
             for group in 0..5 {
                 let group_id = format!("group-{group}");
-                let of_group = acknowledged.borrow();
-                let newest = of_group.iter().filter(|(group, _)| *group == group_id);
-                let newest = newest.map(|(_, offset)| *offset).max().unwrap();
-                drop(of_group);
+                let newest = {
+                    let acknowledged = acknowledged.borrow();
+                    let of_group = acknowledged.iter().filter(|(group, _)| *group == group_id);
+                    of_group.map(|(_, offset)| *offset).max().unwrap()
+                };
                 let found = committed(&coordinator, &group_id).await;
                 // The one after it may have been durable without being acknowledged.
                 assert!(

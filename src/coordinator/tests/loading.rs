@@ -1,5 +1,8 @@
 //! What is answered while a partition is loaded, and when it cannot be.
 
+use cluster::group::ListFilter;
+use protocol::record_batch::{BatchBuilder, BatchOptions};
+
 use super::*;
 
 #[test]
@@ -15,14 +18,14 @@ fn while_a_partition_loads_clients_are_told_to_wait() {
         let early = coordinator.ask(PARTITION, commit("grp", 1, 99)).await;
         assert_eq!(commit_error(&early), ErrorCode::CoordinatorLoadInProgress);
         let loading = Err(ErrorCode::CoordinatorLoadInProgress);
-        assert_eq!(coordinator.list(&Default::default()), loading);
+        assert_eq!(coordinator.list(&ListFilter::default()), loading);
         assert_eq!(
             coordinator.describe(PARTITION, "grp").map(|_| ()),
             loading.map(|_| ())
         );
         loaded(&coordinator).await;
         assert_eq!(committed(&coordinator, "grp").await, [9]);
-        assert_eq!(coordinator.list(&Default::default()).unwrap().len(), 1);
+        assert_eq!(coordinator.list(&ListFilter::default()).unwrap().len(), 1);
     });
 }
 
@@ -36,7 +39,7 @@ fn what_is_not_led_here_is_led_elsewhere() {
             coordinator.describe(3, "grp"),
             Err(ErrorCode::NotCoordinator)
         );
-        assert_eq!(coordinator.list(&Default::default()), Ok(vec![]));
+        assert_eq!(coordinator.list(&ListFilter::default()), Ok(vec![]));
     });
 }
 
@@ -63,7 +66,7 @@ fn a_damaged_record_is_not_passed_over() {
         let coordinator = lead(&log).await;
         coordinator.ask(PARTITION, commit("grp", 1, 1)).await;
         // A key that says "offset" and ends there.
-        let mut batch = protocol::record_batch::BatchBuilder::new(Default::default());
+        let mut batch = BatchBuilder::new(BatchOptions::default());
         batch.push(0, Some(&[0, 1]), Some(b"?"), &[]);
         log.push(batch.build().unwrap());
         let coordinator = lead_with(&log, options());
@@ -81,7 +84,7 @@ fn records_before_the_log_start_and_of_other_kinds_do_not_matter() {
         for offset in 0..10 {
             coordinator.ask(PARTITION, commit("grp", 2, offset)).await;
         }
-        let mut batch = protocol::record_batch::BatchBuilder::new(Default::default());
+        let mut batch = BatchBuilder::new(BatchOptions::default());
         batch.push(0, Some(&[0, 3, 1]), Some(b"of another protocol"), &[]);
         log.push(batch.build().unwrap());
         // In the middle of a batch.
