@@ -68,7 +68,9 @@ impl Topology {
     /// Shards that are not pinned, for tests that run side by side.
     pub fn unpinned(shards: usize) -> Self {
         assert!(shards > 0, "a node without shards");
-        Self { shards: vec![None; shards] }
+        Self {
+            shards: vec![None; shards],
+        }
     }
 
     fn assign(cpus: &[CpuId], shards: Option<usize>) -> Self {
@@ -77,7 +79,9 @@ impl Topology {
         if count > cpus.len() {
             return Self::unpinned(count);
         }
-        Self { shards: cpus.iter().take(count).copied().map(Some).collect() }
+        Self {
+            shards: cpus.iter().take(count).copied().map(Some).collect(),
+        }
     }
 
     /// Number of shards.
@@ -136,13 +140,20 @@ where
         let shard = ShardId(index);
         let (make, started) = (Arc::clone(&make), started.clone());
         let body = move || run_one(shard, count, cpu, started, move || make(shard));
-        let thread = std::thread::Builder::new().name(format!("streambus-{index}")).spawn(body);
-        threads.push((shard, thread.map_err(|source| ShardError::Start { shard, source })?));
+        let thread = std::thread::Builder::new()
+            .name(format!("streambus-{index}"))
+            .spawn(body);
+        threads.push((
+            shard,
+            thread.map_err(|source| ShardError::Start { shard, source })?,
+        ));
     }
     drop(started);
     for _ in 0..count {
         // A closed channel means that a thread died without a word.
-        starts.recv().unwrap_or(Err(ShardError::Panicked { shard: ShardId(0) }))?;
+        starts
+            .recv()
+            .unwrap_or(Err(ShardError::Panicked { shard: ShardId(0) }))?;
     }
     Ok(ShardThreads { threads })
 }

@@ -77,8 +77,19 @@ pub fn channel<M: Send + 'static>(capacity: usize) -> (Sender<M>, Receiver<M>) {
         receiver_waker: None,
         waiting_senders: Vec::new(),
     };
-    let shared = Arc::new(Shared { state: Mutex::new(state), capacity });
-    (Sender { shared: Arc::clone(&shared) }, Receiver { shared, taken: VecDeque::new() })
+    let shared = Arc::new(Shared {
+        state: Mutex::new(state),
+        capacity,
+    });
+    (
+        Sender {
+            shared: Arc::clone(&shared),
+        },
+        Receiver {
+            shared,
+            taken: VecDeque::new(),
+        },
+    )
 }
 
 impl<M: Send + 'static> Sender<M> {
@@ -116,7 +127,9 @@ impl<M: Send + 'static> Sender<M> {
             }
             if state.queue.len() >= self.shared.capacity {
                 if let Some(waker) = waker {
-                    state.waiting_senders.retain(|known| !known.will_wake(waker));
+                    state
+                        .waiting_senders
+                        .retain(|known| !known.will_wake(waker));
                     state.waiting_senders.push(waker.clone());
                 }
                 return Err(TrySendError::Full(message));
@@ -134,7 +147,9 @@ impl<M: Send + 'static> Sender<M> {
 impl<M> Clone for Sender<M> {
     fn clone(&self) -> Self {
         self.shared.lock().senders += 1;
-        Self { shared: Arc::clone(&self.shared) }
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
@@ -225,7 +240,10 @@ impl<M> Drop for Receiver<M> {
         let (messages, wakers) = {
             let mut state = self.shared.lock();
             state.receiver_gone = true;
-            (std::mem::take(&mut state.queue), std::mem::take(&mut state.waiting_senders))
+            (
+                std::mem::take(&mut state.queue),
+                std::mem::take(&mut state.waiting_senders),
+            )
         };
         // Outside of the lock: a message's drop may run anything.
         drop(messages);
@@ -260,11 +278,16 @@ mod tests {
         while block_on(receiver.recv_batch(&mut batch)) {
             assert!(batch.len() <= 16);
             for (id, number) in batch.drain(..) {
-                assert_eq!(number, std::mem::replace(&mut next[id as usize], number + 1));
+                assert_eq!(
+                    number,
+                    std::mem::replace(&mut next[id as usize], number + 1)
+                );
             }
         }
         assert_eq!(next, [COUNT; 3]);
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
     }
 
     #[test]

@@ -27,7 +27,10 @@ type Shared<T> = Arc<Mutex<State<T>>>;
 
 /// Puts `next` in place of the state and returns the state that was.
 fn exchange<T>(shared: &Shared<T>, next: State<T>) -> State<T> {
-    std::mem::replace(&mut *shared.lock().unwrap_or_else(PoisonError::into_inner), next)
+    std::mem::replace(
+        &mut *shared.lock().unwrap_or_else(PoisonError::into_inner),
+        next,
+    )
 }
 
 /// Sends the value; dropping it without sending cancels the receiver.
@@ -45,7 +48,12 @@ pub struct Receiver<T> {
 /// A sender and the receiver of what it sends.
 pub fn channel<T: Send>() -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Mutex::new(State::Empty(None)));
-    (Sender { shared: Some(Arc::clone(&shared)) }, Receiver { shared })
+    (
+        Sender {
+            shared: Some(Arc::clone(&shared)),
+        },
+        Receiver { shared },
+    )
 }
 
 impl<T> Sender<T> {
@@ -80,7 +88,9 @@ impl<T> Sender<T> {
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        let Some(shared) = self.shared.take() else { return };
+        let Some(shared) = self.shared.take() else {
+            return;
+        };
         if let State::Empty(Some(waker)) = exchange(&shared, State::Closed) {
             waker.wake();
         }

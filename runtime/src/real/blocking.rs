@@ -28,12 +28,14 @@ impl Helper {
             return Ok(calls);
         }
         let (sender, receiver) = mpsc::channel::<Call>();
-        std::thread::Builder::new().name("streambus-file".into()).spawn(move || {
-            let _ = system::set_affinity(executor::process_cpus());
-            while let Ok(call) = receiver.recv() {
-                call();
-            }
-        })?;
+        std::thread::Builder::new()
+            .name("streambus-file".into())
+            .spawn(move || {
+                let _ = system::set_affinity(executor::process_cpus());
+                while let Ok(call) = receiver.recv() {
+                    call();
+                }
+            })?;
         Ok(self.calls.get_or_init(|| sender))
     }
 
@@ -50,7 +52,11 @@ impl Helper {
             // A panic drops the sender, which answers the caller.
             let _ = catch_unwind(AssertUnwindSafe(|| sender.send(call())));
         });
-        self.calls()?.send(boxed).map_err(|_| io::Error::other("the helper thread is gone"))?;
-        receiver.await.map_err(|_| io::Error::other("a blocking call panicked"))?
+        self.calls()?
+            .send(boxed)
+            .map_err(|_| io::Error::other("the helper thread is gone"))?;
+        receiver
+            .await
+            .map_err(|_| io::Error::other("a blocking call panicked"))?
     }
 }

@@ -35,12 +35,19 @@ pub(crate) async fn read_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             let name = entry.file_name().into_string().map_err(|name| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("file name {name:?}: not UTF-8"))
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("file name {name:?}: not UTF-8"),
+                )
             })?;
             let metadata = entry.metadata()?;
             let is_dir = metadata.is_dir();
             let bytes = if is_dir { 0 } else { metadata.len() };
-            entries.push(DirEntry { name, is_dir, bytes });
+            entries.push(DirEntry {
+                name,
+                is_dir,
+                bytes,
+            });
         }
         Ok(entries)
     })

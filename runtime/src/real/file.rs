@@ -53,13 +53,21 @@ impl File {
             }
             options.open(path)
         });
-        Ok(Self { descriptor: Rc::new(OwnedFd::from(opened.await?)) })
+        Ok(Self {
+            descriptor: Rc::new(OwnedFd::from(opened.await?)),
+        })
     }
 
     /// Reads `len` bytes at `offset`, fewer at the end of the file.
     pub(crate) async fn read_at(&self, offset: u64, len: usize) -> io::Result<Slice> {
-        assert!(is_aligned(offset), "read at {offset}: not a multiple of the block");
-        assert!(is_aligned(len as u64), "read of {len} bytes: not a multiple of the block");
+        assert!(
+            is_aligned(offset),
+            "read at {offset}: not a multiple of the block"
+        );
+        assert!(
+            is_aligned(len as u64),
+            "read of {len} bytes: not a multiple of the block"
+        );
         let mut buffer = AppendBuf::with_capacity(len);
         while buffer.remaining() > 0 {
             let position = offset + buffer.len() as u64;
@@ -91,9 +99,19 @@ impl File {
         data: Slice,
         durability: Durability,
     ) -> io::Result<()> {
-        assert!(is_aligned(offset), "write at {offset}: not a multiple of the block");
-        assert!(is_aligned(data.len() as u64), "write of {} bytes: not blocks", data.len());
-        assert!(is_aligned(data.as_ptr() as u64), "write from memory that is not aligned");
+        assert!(
+            is_aligned(offset),
+            "write at {offset}: not a multiple of the block"
+        );
+        assert!(
+            is_aligned(data.len() as u64),
+            "write of {} bytes: not blocks",
+            data.len()
+        );
+        assert!(
+            is_aligned(data.as_ptr() as u64),
+            "write from memory that is not aligned"
+        );
         let flags = match durability {
             Durability::Buffered => 0,
             Durability::DataSync => libc::RWF_DSYNC,
@@ -133,7 +151,9 @@ impl File {
             Memory::None,
             OnDrop::Finish,
             |descriptor, _| {
-                opcode::Fsync::new(descriptor).flags(types::FsyncFlags::DATASYNC).build()
+                opcode::Fsync::new(descriptor)
+                    .flags(types::FsyncFlags::DATASYNC)
+                    .build()
             },
         );
         operation.await.count().map(drop)
@@ -145,7 +165,11 @@ impl File {
             &self.descriptor,
             Memory::None,
             OnDrop::Finish,
-            |descriptor, _| opcode::Fallocate::new(descriptor, len).offset(offset).build(),
+            |descriptor, _| {
+                opcode::Fallocate::new(descriptor, len)
+                    .offset(offset)
+                    .build()
+            },
         );
         operation.await.count().map(drop)
     }
@@ -153,7 +177,10 @@ impl File {
     /// Cuts or extends the file to `len` bytes.
     pub(crate) async fn truncate(&self, len: u64) -> io::Result<()> {
         let file = std::fs::File::from(self.descriptor.as_fd().try_clone_to_owned()?);
-        shard::current().helper().run(move || file.set_len(len)).await
+        shard::current()
+            .helper()
+            .run(move || file.set_len(len))
+            .await
     }
 
     /// Bytes of the file. Answered by the kernel from memory.

@@ -21,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
+use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares, TaskQueueHandle};
 
 use crate::task::{self as face, Class, TaskFailed};
 use shard::{Queues, Shard};
@@ -30,8 +30,12 @@ use shard::{Queues, Shard};
 const GLOMMIO_RING_DEPTH: usize = 8;
 /// The least glommio takes; its buffers are not used.
 const GLOMMIO_IO_MEMORY_BYTES: usize = 64 * 1024;
-/// How long a class may run on while others are runnable.
-const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// glommio's preempt timer, set so far away that it never fires.
+///
+/// glommio 0.9.0 parks with tasks still runnable if that timer fires between its last look at its
+/// rings and the first task (`run_task_queues` answers "nothing ran"): with 1 ms, a shard on a
+/// contended core slept for ever within seconds. Turns are bounded by `shard::POLLS_PER_TURN`.
+const PREEMPT_TIMER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Makes this thread a shard and runs `main` on it. When `main` is done, the other tasks of the
 /// shard are dropped, operations in flight brought to their end, and its output returned.
@@ -56,9 +60,10 @@ pub(crate) fn run_shard<T: 'static>(
 }
 
 /// The executor's root: makes the shard, its driver and the main task, and takes them down again.
-async fn root<T: 'static>(main: impl Future<Output = T> + 'static) -> io::Result<Result<T, TaskFailed>> {
-    let latency = Latency::Matters(PREEMPT_TIMER);
-    let queue = glommio::executor().create_task_queue(Shares::Static(1000), latency, "driver");
+async fn root<T: 'static>(
+    main: impl Future<Output = T> + 'static,
+) -> io::Result<Result<T, TaskFailed>> {
+    let queue = create_queue(1000, "driver");
     let shard = Rc::new(Shard::new(queues())?);
     shard::set_current(Some(Rc::clone(&shard)));
 
@@ -94,13 +99,14 @@ impl Drop for MainEnded {
 /// One glommio queue per class. Network and storage share the core evenly; background work gets a
 /// tenth while the others have something to do.
 fn queues() -> Queues {
-    let latency = Latency::Matters(PREEMPT_TIMER);
-    let create = |shares, latency, name| {
-        glommio::executor().create_task_queue(Shares::Static(shares), latency, name)
-    };
     Queues {
-        network: create(1000, latency, "network"),
-        storage: create(1000, latency, "storage"),
-        background: create(100, Latency::NotImportant, "background"),
+        network: create_queue(1000, "network"),
+        storage: create_queue(1000, "storage"),
+        background: create_queue(100, "background"),
     }
+}
+
+fn create_queue(shares: usize, name: &str) -> TaskQueueHandle {
+    // Not `Latency::Matters`: all it does is to shorten the preempt timer.
+    glommio::executor().create_task_queue(Shares::Static(shares), Latency::NotImportant, name)
 }

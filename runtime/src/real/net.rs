@@ -55,24 +55,20 @@ struct Connection {
 impl Listener {
     /// Listens on `address`; port 0 picks a free one.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
         socket.bind(&address.into())?;
         socket.listen(LISTEN_BACKLOG)?;
-        Ok(Self { descriptor: Rc::new(socket.into()) })
-    }
-
-    /// A listener on a socket that already listens (one socket may serve several shards).
-    pub(crate) fn from_fd(descriptor: OwnedFd) -> Self {
-        Self { descriptor: Rc::new(descriptor) }
-    }
-
-    /// A second descriptor of the same socket, for another shard.
-    pub(crate) fn try_clone_fd(&self) -> io::Result<OwnedFd> {
-        self.descriptor.try_clone()
+        Ok(Self {
+            descriptor: Rc::new(socket.into()),
+        })
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -87,9 +83,13 @@ impl Listener {
             memory,
             OnDrop::Cancel,
             |descriptor, memory| {
-                let Memory::Address(peer) = memory else { unreachable!("an accept's memory") };
+                let Memory::Address(peer) = memory else {
+                    unreachable!("an accept's memory")
+                };
                 let (storage, bytes) = peer.as_pointers();
-                opcode::Accept::new(descriptor, storage, bytes).flags(libc::SOCK_CLOEXEC).build()
+                opcode::Accept::new(descriptor, storage, bytes)
+                    .flags(libc::SOCK_CLOEXEC)
+                    .build()
             },
         );
         let finished = operation.await;
@@ -98,7 +98,9 @@ impl Listener {
         // SAFETY: the kernel has just opened this descriptor for us; nobody else owns it.
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
         SockRef::from(&descriptor).set_tcp_nodelay(true)?;
-        let Memory::Address(peer) = finished.memory else { unreachable!("an accept's memory") };
+        let Memory::Address(peer) = finished.memory else {
+            unreachable!("an accept's memory")
+        };
         Ok((Stream::from_fd(descriptor), peer.to_socket_addr()?))
     }
 }
@@ -111,7 +113,9 @@ impl Stream {
             more: Cell::new(true),
             reading_ended: Cell::new(false),
         };
-        Self { connection: Rc::new(connection) }
+        Self {
+            connection: Rc::new(connection),
+        }
     }
 
     /// Connects to a listening socket. The connection is made by a blocking call on the helper
@@ -136,10 +140,6 @@ impl Stream {
         inet(SockRef::from(&self.connection.descriptor).peer_addr()?)
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        inet(SockRef::from(&self.connection.descriptor).local_addr()?)
-    }
-
     /// Ends both directions: pending operations finish, the peer sees the end of the stream.
     pub(crate) fn shutdown(&self) {
         // It fails only if the peer was faster.
@@ -160,18 +160,26 @@ impl Stream {
         assert!(buffer.remaining() > 0, "receive into a full buffer");
         // A socket that was emptied last time is most likely still empty: waiting for its
         // readiness first saves an attempt that fails.
-        let hint = if self.connection.more.get() { 0 } else { POLL_FIRST };
+        let hint = if self.connection.more.get() {
+            0
+        } else {
+            POLL_FIRST
+        };
         let operation = shard::current().start(
             &self.connection.descriptor,
             Memory::Append(buffer),
             OnDrop::Cancel,
             |descriptor, memory| {
                 let (target, bytes) = memory.target();
-                opcode::Recv::new(descriptor, target, bytes).ioprio(hint).build()
+                opcode::Recv::new(descriptor, target, bytes)
+                    .ioprio(hint)
+                    .build()
             },
         );
         let finished = operation.await;
-        self.connection.more.set(cqueue::sock_nonempty(finished.flags));
+        self.connection
+            .more
+            .set(cqueue::sock_nonempty(finished.flags));
         finished.into_appended()
     }
 
@@ -206,7 +214,9 @@ impl Stream {
             OnDrop::Finish,
             |descriptor, memory| {
                 let (source, bytes) = memory.source();
-                opcode::Send::new(descriptor, source, bytes).flags(SEND_FLAGS).build()
+                opcode::Send::new(descriptor, source, bytes)
+                    .flags(SEND_FLAGS)
+                    .build()
             },
         )
     }
@@ -217,7 +227,9 @@ impl Stream {
             Memory::Message(Message::new(parts)),
             OnDrop::Finish,
             |descriptor, memory| {
-                let Memory::Message(message) = memory else { unreachable!("a send's memory") };
+                let Memory::Message(message) = memory else {
+                    unreachable!("a send's memory")
+                };
                 opcode::SendMsg::new(descriptor, &raw const message.header)
                     .flags(SEND_FLAGS as u32)
                     .build()
@@ -231,7 +243,11 @@ impl Stream {
         const BROKEN: i16 = libc::POLLHUP | libc::POLLERR;
         loop {
             let ended = self.connection.reading_ended.get();
-            let events = if ended { BROKEN } else { BROKEN | libc::POLLRDHUP };
+            let events = if ended {
+                BROKEN
+            } else {
+                BROKEN | libc::POLLRDHUP
+            };
             let events = u32::from(events.cast_unsigned());
             let operation = shard::current().start(
                 &self.connection.descriptor,
@@ -266,7 +282,9 @@ fn skip(parts: &mut Vec<Slice>, mut sent: usize) {
 }
 
 fn inet(address: SockAddr) -> io::Result<SocketAddr> {
-    address.as_socket().ok_or_else(|| io::Error::other("not an internet address"))
+    address
+        .as_socket()
+        .ok_or_else(|| io::Error::other("not an internet address"))
 }
 
 impl Message {
@@ -284,7 +302,11 @@ impl Message {
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = vectors.as_mut_ptr();
         header.msg_iovlen = vectors.len();
-        Box::new(Self { parts, vectors, header })
+        Box::new(Self {
+            parts,
+            vectors,
+            header,
+        })
     }
 }
 
@@ -292,7 +314,10 @@ impl PeerAddress {
     fn new() -> Self {
         let bytes = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
         // SAFETY: `sockaddr_storage` is plain bytes; all zeros is an unspecified address.
-        Self { storage: unsafe { std::mem::zeroed() }, bytes }
+        Self {
+            storage: unsafe { std::mem::zeroed() },
+            bytes,
+        }
     }
 
     fn as_pointers(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {

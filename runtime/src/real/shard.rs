@@ -2,7 +2,7 @@
 //!
 //! *Place*: made by [`super::run_shard`]; found by every operation through a thread-local.
 //! *Core*: one per shard thread.
-//! *Ordering*: glommio runs tasks until none is runnable (or its preempt timer fires); then the
+//! *Ordering*: glommio runs tasks until none is runnable or [`POLLS_PER_TURN`] were polled; then the
 //! driver enters the kernel once for all they have asked for, and wakes whom the completions are for:
 //!
 //! ```text
@@ -16,7 +16,8 @@
 //! where parking glommio and waking it through an eventfd takes about ten. So nothing on a shard may
 //! wait on glommio's own timers, files or channels: while the driver blocks, glommio does not look.
 //! *Invariants*: I2 of [`super::task`].
-//! *Limits*: [`POLLS_BEFORE_DRIVE`] polls between two looks at the ring while tasks stay runnable.
+//! *Limits*: [`POLLS_PER_TURN`] polls between two looks at the ring while tasks stay runnable, and
+//! for a class while others have runnable tasks.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -39,8 +40,11 @@ use crate::ring::{Ring, Wait};
 use crate::task::Class;
 use crate::time;
 
-/// Task polls after which the driver gets its turn even if tasks are still runnable.
-const POLLS_BEFORE_DRIVE: u32 = 64;
+/// Task polls after which the driver and the other classes get their turn even if tasks of the class
+/// that runs are still runnable.
+const POLLS_PER_TURN: u32 = 64;
+/// How long one poll may take before [`Shard::should_yield`] says so.
+const POLL_TIME: Duration = Duration::from_micros(500);
 
 /// The glommio queues of a shard, one per class and one for the driver.
 #[derive(Debug)]
@@ -61,6 +65,7 @@ pub(crate) struct Shard {
     wakers: RefCell<Slab<Option<Waker>>>,
     runnable: Cell<usize>,
     polls: Cell<u32>,
+    poll_looked_at: Cell<Option<time::Instant>>,
     driver: RefCell<Option<Waker>>,
     driver_scheduled: Cell<bool>,
     main_over: Cell<bool>,
@@ -79,7 +84,9 @@ struct Scratch {
 
 impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shard").field("runnable", &self.runnable.get()).finish_non_exhaustive()
+        f.debug_struct("Shard")
+            .field("runnable", &self.runnable.get())
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,13 +99,12 @@ thread_local! {
 
 /// Makes `shard` this thread's, or none.
 pub(super) fn set_current(shard: Option<Rc<Shard>>) {
-    OWNER.set(shard.as_ref().map_or(std::ptr::null(), |shard| Arc::as_ptr(&shard.signal)));
+    OWNER.set(
+        shard
+            .as_ref()
+            .map_or(std::ptr::null(), |shard| Arc::as_ptr(&shard.signal)),
+    );
     CURRENT.set(shard);
-}
-
-/// Whether this thread is a running shard.
-pub(crate) fn is_current() -> bool {
-    !OWNER.get().is_null()
 }
 
 /// The shard of this thread.
@@ -106,7 +112,9 @@ pub(crate) fn is_current() -> bool {
 /// # Panics
 /// If this thread is not a shard: the operations of this crate need one.
 pub(crate) fn current() -> Rc<Shard> {
-    CURRENT.with_borrow(|shard| shard.clone()).expect("called outside of a shard's thread")
+    CURRENT
+        .with_borrow(|shard| shard.clone())
+        .expect("called outside of a shard's thread")
 }
 
 /// Runs `f` with this thread's shard if it is the one that owns `signal`; false if not.
@@ -123,6 +131,14 @@ pub(super) fn with_owner(signal: &Arc<Signal>, f: impl FnOnce(&Shard)) -> bool {
     })
 }
 
+/// Makes glommio go on with the class that is farthest behind. The future marks the running queue at
+/// its first poll; the rest of it would put this task to the end of its queue.
+fn end_turn_of_class() {
+    let executor = glommio::executor();
+    let marking = std::pin::pin!(executor.yield_task_queue_now());
+    let _ = marking.poll(&mut Context::from_waker(Waker::noop()));
+}
+
 impl Shard {
     pub(super) fn new(queues: Queues) -> io::Result<Self> {
         let signal = Signal::new()?;
@@ -136,6 +152,7 @@ impl Shard {
             wakers: RefCell::default(),
             runnable: Cell::new(0),
             polls: Cell::new(0),
+            poll_looked_at: Cell::new(None),
             driver: RefCell::new(None),
             driver_scheduled: Cell::new(true),
             main_over: Cell::new(false),
@@ -162,7 +179,10 @@ impl Shard {
         on_drop: OnDrop,
         build: impl FnOnce(types::Fd, &mut Memory) -> squeue::Entry,
     ) -> Operation {
-        let key = self.ring.borrow_mut().start(descriptor, memory, on_drop, build);
+        let key = self
+            .ring
+            .borrow_mut()
+            .start(descriptor, memory, on_drop, build);
         Operation::new(Rc::clone(&self.ring), key)
     }
 
@@ -224,8 +244,24 @@ impl Shard {
     pub(super) fn after_poll(&self) {
         let polls = self.polls.get() + 1;
         self.polls.set(polls);
-        if self.runnable.get() == 0 || polls >= POLLS_BEFORE_DRIVE {
+        self.poll_looked_at.set(None);
+        if self.runnable.get() == 0 {
             self.schedule_driver();
+        } else if polls >= POLLS_PER_TURN {
+            self.schedule_driver();
+            end_turn_of_class();
+        }
+    }
+
+    /// Whether the running poll has gone on for long, counted from the first time it asks.
+    pub(super) fn should_yield(&self) -> bool {
+        let now = time::now();
+        match self.poll_looked_at.get() {
+            Some(first) => now - first >= POLL_TIME,
+            None => {
+                self.poll_looked_at.set(Some(now));
+                false
+            }
         }
     }
 
@@ -283,7 +319,8 @@ impl Shard {
             // Not counted as runnable: the driver does not block any more.
             self.wake_glommio(key);
         }
-        self.root_waits_for(|| self.wakers.borrow().is_empty()).await;
+        self.root_waits_for(|| self.wakers.borrow().is_empty())
+            .await;
         self.signal.close();
         self.schedule_driver();
     }
@@ -308,7 +345,11 @@ impl Shard {
             if self.main_over.get() {
                 return Poll::Pending; // the root runs next and stops the tasks
             }
-            let wait = if self.runnable.get() == 0 { self.prepare_to_wait() } else { Wait::No };
+            let wait = if self.runnable.get() == 0 {
+                self.prepare_to_wait()
+            } else {
+                Wait::No
+            };
             self.turn(wait);
             // Completions that nobody waits for wake nothing: look again.
             if self.runnable.get() > 0 {
@@ -329,7 +370,9 @@ impl Shard {
         if !self.signal.prepare_to_sleep() {
             return Wait::No;
         }
-        let Some(deadline) = self.timers.borrow().next() else { return Wait::For(None) };
+        let Some(deadline) = self.timers.borrow().next() else {
+            return Wait::For(None);
+        };
         match deadline.saturating_sub(time::now().as_nanos()) {
             0 => Wait::No,
             nanos => Wait::For(Some(Duration::from_nanos(nanos))),

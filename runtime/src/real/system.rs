@@ -25,7 +25,13 @@ pub(crate) fn eventfd() -> io::Result<OwnedFd> {
 pub(crate) fn eventfd_add(eventfd: &OwnedFd) {
     let one = 1_u64;
     // SAFETY: reads eight bytes of a live local.
-    unsafe { libc::write(eventfd.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+    unsafe {
+        libc::write(
+            eventfd.as_raw_fd(),
+            (&raw const one).cast(),
+            size_of::<u64>(),
+        )
+    };
 }
 
 /// The CPUs this thread may run on, in ascending order.
@@ -39,7 +45,10 @@ pub(crate) fn allowed_cpus() -> io::Result<Vec<CpuId>> {
     }
     let cpus = 0..libc::CPU_SETSIZE as usize;
     // SAFETY: the index is below CPU_SETSIZE.
-    Ok(cpus.filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).map(CpuId).collect())
+    Ok(cpus
+        .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
+        .map(CpuId)
+        .collect())
 }
 
 /// Restricts this thread to these CPUs.
@@ -47,18 +56,30 @@ pub(crate) fn set_affinity(cpus: &[CpuId]) -> io::Result<()> {
     // SAFETY: `cpu_set_t` is plain bits; all zeros is the empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     for cpu in cpus {
-        assert!(cpu.0 < libc::CPU_SETSIZE as usize, "cpu {} beyond the affinity set", cpu.0);
+        assert!(
+            cpu.0 < libc::CPU_SETSIZE as usize,
+            "cpu {} beyond the affinity set",
+            cpu.0
+        );
         // SAFETY: the index is below CPU_SETSIZE, asserted above.
         unsafe { libc::CPU_SET(cpu.0, &mut set) };
     }
     // SAFETY: `set` is live and of the size given.
-    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let result =
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Current and highest value of a resource limit.
 pub(crate) fn resource_limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64)> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: `limit` is live and writable.
     if unsafe { libc::getrlimit(resource, &raw mut limit) } < 0 {
         return Err(io::Error::last_os_error());
@@ -67,8 +88,15 @@ pub(crate) fn resource_limit(resource: libc::__rlimit_resource_t) -> io::Result<
 }
 
 /// Sets the current value of a resource limit (not above its highest).
-pub(crate) fn raise_limit(resource: libc::__rlimit_resource_t, to: u64, max: u64) -> io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: to, rlim_max: max };
+pub(crate) fn raise_limit(
+    resource: libc::__rlimit_resource_t,
+    to: u64,
+    max: u64,
+) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: to,
+        rlim_max: max,
+    };
     // SAFETY: `limit` is live.
     if unsafe { libc::setrlimit(resource, &raw const limit) } < 0 {
         return Err(io::Error::last_os_error());
@@ -95,6 +123,11 @@ pub(crate) fn file_system(path: &Path) -> io::Result<FileSystem> {
     if unsafe { libc::statfs(path.as_ptr(), &raw mut status) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    let free_bytes = status.f_bavail.saturating_mul(u64::try_from(status.f_bsize).unwrap_or(0));
-    Ok(FileSystem { magic: status.f_type, free_bytes })
+    let free_bytes = status
+        .f_bavail
+        .saturating_mul(u64::try_from(status.f_bsize).unwrap_or(0));
+    Ok(FileSystem {
+        magic: status.f_type,
+        free_bytes,
+    })
 }

@@ -37,7 +37,9 @@ pub(crate) struct TaskCore {
 
 impl std::fmt::Debug for TaskCore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TaskCore").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("TaskCore")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,10 +93,20 @@ impl<F: Future<Output = ()> + Unpin + 'static> Task<F> {
     pub(super) fn new(shard: Rc<Shard>, future: F) -> Self {
         let key = shard.reserve_waker();
         let signal = Arc::clone(shard.signal());
-        let core = Arc::new(TaskCore { signal, key, state: AtomicU8::new(SCHEDULED) });
+        let core = Arc::new(TaskCore {
+            signal,
+            key,
+            state: AtomicU8::new(SCHEDULED),
+        });
         let waker = Waker::from(Arc::clone(&core));
         shard.runnable_add();
-        Self { shard, core, waker, future: Some(future), registered: false }
+        Self {
+            shard,
+            core,
+            waker,
+            future: Some(future),
+            registered: false,
+        }
     }
 }
 
@@ -103,7 +115,8 @@ impl<F: Future<Output = ()> + Unpin + 'static> Future for Task<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         if !self.registered {
-            self.shard.register_waker(self.core.key, context.waker().clone());
+            self.shard
+                .register_waker(self.core.key, context.waker().clone());
             self.registered = true;
         }
         if self.core.is(SCHEDULED) {
@@ -121,7 +134,9 @@ impl<F: Future<Output = ()> + Unpin + 'static> Future for Task<F> {
 
 impl<F: Future<Output = ()> + Unpin> Task<F> {
     fn poll_future(&mut self) -> Poll<()> {
-        let Some(future) = &mut self.future else { return Poll::Ready(()) };
+        let Some(future) = &mut self.future else {
+            return Poll::Ready(());
+        };
         Pin::new(future).poll(&mut Context::from_waker(&self.waker))
     }
 }
@@ -146,9 +161,9 @@ impl<F> Drop for Task<F> {
     }
 }
 
-/// Whether the running task has used up its class's time.
+/// Whether the running task has run for long without a pause.
 pub(crate) fn should_yield() -> bool {
-    shard::is_current() && glommio::executor().need_preempt()
+    shard::current().should_yield()
 }
 
 /// Puts a future into its class's queue on this thread's shard.

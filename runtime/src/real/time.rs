@@ -12,7 +12,10 @@ use crate::time::{self, Instant};
 
 /// Resolves at `deadline`.
 pub(crate) fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep { deadline: deadline.as_nanos(), set: None }
+    Sleep {
+        deadline: deadline.as_nanos(),
+        set: None,
+    }
 }
 
 /// A timer; it is set at the first poll and cancelled on drop.
@@ -37,7 +40,10 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         let shard = shard::current();
-        let key = shard.timers.borrow_mut().set(self.deadline, context.waker().clone());
+        let key = shard
+            .timers
+            .borrow_mut()
+            .set(self.deadline, context.waker().clone());
         self.set = Some((shard, key));
         Poll::Pending
     }

@@ -28,7 +28,9 @@ impl Timers {
 
     /// Changes whom a timer wakes; false if it has fired.
     pub(crate) fn update(&mut self, key: TimerKey, waker: &Waker) -> bool {
-        let Some(known) = self.waiting.get_mut(&key) else { return false };
+        let Some(known) = self.waiting.get_mut(&key) else {
+            return false;
+        };
         if !known.will_wake(waker) {
             known.clone_from(waker);
         }

@@ -32,21 +32,41 @@ pub(crate) struct Target<'a> {
 /// Registers the ring's descriptor with this thread, which saves its look-up at every entry
 /// (Linux 5.18). `None` where the kernel does not have it.
 pub(crate) fn register_ring(ring: RawFd) -> Option<u32> {
-    let mut update = ResourceUpdate { offset: u32::MAX, reserved: 0, data: ring as u64 };
+    let mut update = ResourceUpdate {
+        offset: u32::MAX,
+        reserved: 0,
+        data: ring as u64,
+    };
     // SAFETY: `update` is a live, writable `io_uring_rsrc_update`, and the count says one.
     let registered = unsafe {
-        libc::syscall(libc::SYS_io_uring_register, ring, REGISTER_RING_FDS, &raw mut update, 1)
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            ring,
+            REGISTER_RING_FDS,
+            &raw mut update,
+            1,
+        )
     };
     (registered == 1).then_some(update.offset)
 }
 
 /// Undoes [`register_ring`]; must run on the same thread.
 pub(crate) fn unregister_ring(ring: RawFd, index: u32) {
-    let update = ResourceUpdate { offset: index, reserved: 0, data: 0 };
+    let update = ResourceUpdate {
+        offset: index,
+        reserved: 0,
+        data: 0,
+    };
     // SAFETY: `update` is a live `io_uring_rsrc_update`, and the count says one. A failure leaves
     // an entry that the kernel frees with the thread.
     unsafe {
-        libc::syscall(libc::SYS_io_uring_register, ring, UNREGISTER_RING_FDS, &raw const update, 1)
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            ring,
+            UNREGISTER_RING_FDS,
+            &raw const update,
+            1,
+        )
     };
 }
 
@@ -68,7 +88,10 @@ pub(crate) fn enter(target: &Target<'_>, wait: Wait, no_iowait: bool) -> io::Res
         flags |= EnterFlags::EXT_ARG;
     }
     let (argument, argument_bytes) = if timespec.is_some() {
-        ((&raw const arguments).cast::<libc::c_void>(), size_of::<types::SubmitArgs<'_, '_>>())
+        (
+            (&raw const arguments).cast::<libc::c_void>(),
+            size_of::<types::SubmitArgs<'_, '_>>(),
+        )
     } else {
         (std::ptr::null(), 0)
     };
@@ -92,5 +115,9 @@ pub(crate) fn enter(target: &Target<'_>, wait: Wait, no_iowait: bool) -> io::Res
             argument_bytes,
         )
     };
-    if entered < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if entered < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

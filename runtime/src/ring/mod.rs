@@ -66,7 +66,9 @@ pub(crate) struct Ring {
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ring").field("in_flight", &self.slots.len()).finish_non_exhaustive()
+        f.debug_struct("Ring")
+            .field("in_flight", &self.slots.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,7 +83,10 @@ fn create(submissions: u32, completions: u32) -> io::Result<IoUring> {
         let mut builder = IoUring::builder();
         builder.dontfork().setup_clamp().setup_cqsize(completions);
         match attempt {
-            0 => builder.setup_submit_all().setup_single_issuer().setup_defer_taskrun(),
+            0 => builder
+                .setup_submit_all()
+                .setup_single_issuer()
+                .setup_defer_taskrun(),
             1 => builder.setup_submit_all().setup_coop_taskrun(),
             _ => &mut builder,
         };
@@ -110,7 +115,14 @@ impl Ring {
         let no_iowait = params.is_feature_no_iowait();
         let registered = enter::register_ring(uring.as_raw_fd());
         let (slots, backlog) = (Slots::default(), VecDeque::new());
-        let mut ring = Self { uring, slots, backlog, no_iowait, registered, wake_up };
+        let mut ring = Self {
+            uring,
+            slots,
+            backlog,
+            no_iowait,
+            registered,
+            wake_up,
+        };
         ring.watch_wake_up();
         Ok(ring)
     }
@@ -140,7 +152,11 @@ impl Ring {
 
     /// Asks the kernel to end the operation in this slot early; its completion still comes.
     fn cancel(&mut self, key: usize) {
-        self.push(opcode::AsyncCancel::new(key as u64).build().user_data(NO_SLOT));
+        self.push(
+            opcode::AsyncCancel::new(key as u64)
+                .build()
+                .user_data(NO_SLOT),
+        );
     }
 
     fn push(&mut self, entry: squeue::Entry) {
@@ -162,8 +178,15 @@ impl Ring {
             self.backlog.pop_front();
         }
         // With a backlog there is more to submit: do not sleep on it.
-        let wait = if self.backlog.is_empty() { wait } else { Wait::No };
-        let ring = enter::Target { ring: &self.uring, registered: self.registered };
+        let wait = if self.backlog.is_empty() {
+            wait
+        } else {
+            Wait::No
+        };
+        let ring = enter::Target {
+            ring: &self.uring,
+            registered: self.registered,
+        };
         match enter::enter(&ring, wait, self.no_iowait) {
             Ok(()) => Ok(()),
             Err(error) => match error.raw_os_error() {
@@ -186,7 +209,10 @@ impl Ring {
                 WAKE_UP => wake_up_ended |= !cqueue::more(completion.flags()),
                 key => {
                     let key = key as usize;
-                    woken.extend(self.slots.complete(key, completion.result(), completion.flags()));
+                    woken.extend(
+                        self.slots
+                            .complete(key, completion.result(), completion.flags()),
+                    );
                 }
             }
         }
@@ -207,7 +233,10 @@ impl Ring {
             self.cancel(key);
         }
         while self.slots.len() > 0 && std::time::Instant::now() < deadline {
-            if self.flush(Wait::For(Some(Duration::from_millis(100)))).is_err() {
+            if self
+                .flush(Wait::For(Some(Duration::from_millis(100))))
+                .is_err()
+            {
                 break;
             }
             self.reap(&mut woken);
@@ -220,7 +249,10 @@ impl Drop for Ring {
         self.drain();
         if self.slots.len() > 0 {
             // I3: the kernel may still write into this memory.
-            tracing::error!(operations = self.slots.len(), "ring closed with operations in flight");
+            tracing::error!(
+                operations = self.slots.len(),
+                "ring closed with operations in flight"
+            );
             std::mem::forget(std::mem::take(&mut self.slots));
         }
         if let Some(index) = self.registered {

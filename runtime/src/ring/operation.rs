@@ -23,7 +23,11 @@ pub(crate) struct Operation {
 impl Operation {
     /// The future for the operation that [`Ring::start`] put into slot `key`.
     pub(crate) fn new(ring: Rc<RefCell<Ring>>, key: usize) -> Self {
-        Self { ring, key, fetched: false }
+        Self {
+            ring,
+            key,
+            fetched: false,
+        }
     }
 }
 
@@ -31,7 +35,10 @@ impl Future for Operation {
     type Output = Finished;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Finished> {
-        assert!(!self.fetched, "an operation was polled after it had answered");
+        assert!(
+            !self.fetched,
+            "an operation was polled after it had answered"
+        );
         let finished = self.ring.borrow_mut().slots.poll(self.key, context.waker());
         match finished {
             Some(finished) => {

@@ -44,27 +44,41 @@ pub(crate) enum Memory {
 impl Memory {
     /// Where a receive or read writes to, and how much fits.
     pub(crate) fn target(&mut self) -> (*mut u8, u32) {
-        let Memory::Append(buffer) = self else { panic!("not a target: {self:?}") };
-        (buffer.spare_ptr(), u32::try_from(buffer.remaining()).unwrap_or(u32::MAX))
+        let Memory::Append(buffer) = self else {
+            panic!("not a target: {self:?}")
+        };
+        (
+            buffer.spare_ptr(),
+            u32::try_from(buffer.remaining()).unwrap_or(u32::MAX),
+        )
     }
 
     /// Where a write or a send of one part reads from, and how much.
     pub(crate) fn source(&self) -> (*const u8, u32) {
-        let Memory::Slice(slice) = self else { panic!("not a source: {self:?}") };
-        (slice.as_ptr(), u32::try_from(slice.len()).unwrap_or(u32::MAX))
+        let Memory::Slice(slice) = self else {
+            panic!("not a source: {self:?}")
+        };
+        (
+            slice.as_ptr(),
+            u32::try_from(slice.len()).unwrap_or(u32::MAX),
+        )
     }
 }
 
 /// The parts of a vectored send with the header that points to them.
 pub(crate) struct Message {
     pub(crate) parts: Vec<Slice>,
+    /// What the header points to.
+    #[expect(dead_code, reason = "read by the kernel only")]
     pub(crate) vectors: Vec<libc::iovec>,
     pub(crate) header: libc::msghdr,
 }
 
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Message").field("parts", &self.parts.len()).finish_non_exhaustive()
+        f.debug_struct("Message")
+            .field("parts", &self.parts.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -107,6 +121,7 @@ struct Slot {
     on_drop: OnDrop,
     /// Keeps the descriptor open: a number that is closed and reused while an operation runs would
     /// make the operation touch somebody else's file.
+    #[expect(dead_code, reason = "held, not used")]
     descriptor: Rc<OwnedFd>,
 }
 
@@ -127,7 +142,9 @@ impl Finished {
     /// For a receive or read: how much came, and the buffer with it appended.
     pub(crate) fn into_appended(self) -> (io::Result<usize>, AppendBuf) {
         let received = self.count();
-        let Memory::Append(mut buffer) = self.memory else { panic!("not a target's answer") };
+        let Memory::Append(mut buffer) = self.memory else {
+            panic!("not a target's answer")
+        };
         if let Ok(bytes) = received {
             // SAFETY: the kernel has written this many bytes from `spare_ptr()` on, and is done.
             unsafe { buffer.commit(bytes) };
@@ -150,7 +167,10 @@ impl Slots {
     /// The operations that wait for a peer and would not end by themselves.
     pub(crate) fn cancellable(&self) -> Vec<usize> {
         let slots = self.slots.iter();
-        slots.filter(|(_, slot)| slot.on_drop == OnDrop::Cancel).map(|(key, _)| key).collect()
+        slots
+            .filter(|(_, slot)| slot.on_drop == OnDrop::Cancel)
+            .map(|(key, _)| key)
+            .collect()
     }
 
     /// A new slot; returns its key and the memory at the place where it stays.
@@ -161,7 +181,12 @@ impl Slots {
         on_drop: OnDrop,
     ) -> (usize, &mut Memory) {
         let state = State::Waiting(None);
-        let key = self.slots.insert(Slot { state, memory, on_drop, descriptor });
+        let key = self.slots.insert(Slot {
+            state,
+            memory,
+            on_drop,
+            descriptor,
+        });
         (key, &mut self.slots[key].memory)
     }
 
@@ -170,7 +195,10 @@ impl Slots {
     /// # Panics
     /// If the slot is not in flight: the kernel answered twice, or I1 is broken.
     pub(crate) fn complete(&mut self, key: usize, result: i32, flags: u32) -> Option<Waker> {
-        let slot = self.slots.get_mut(key).expect("a completion names a live slot");
+        let slot = self
+            .slots
+            .get_mut(key)
+            .expect("a completion names a live slot");
         match std::mem::replace(&mut slot.state, State::Finished { result, flags }) {
             State::Waiting(waker) => waker,
             State::Abandoned => {
@@ -188,7 +216,11 @@ impl Slots {
             State::Finished { result, flags } => {
                 let (result, flags) = (*result, *flags);
                 let slot = self.slots.remove(key);
-                Some(Finished { result, flags, memory: slot.memory })
+                Some(Finished {
+                    result,
+                    flags,
+                    memory: slot.memory,
+                })
             }
             State::Waiting(Some(known)) if known.will_wake(waker) => None,
             State::Waiting(known) => {
