@@ -121,7 +121,8 @@ impl LogState {
         if self.active().bytes() == 0 {
             return false;
         }
-        self.chunks.seal_segment();
+        let segment_base = self.active().base_offset();
+        self.chunks.seal_segment(segment_base);
         let mut segment = Segment::new(self.log_end, now_ms);
         if !self.producers.is_empty() {
             let snapshot = producer_snapshot::encode(incarnation, self.log_end, &self.producers);
@@ -172,7 +173,8 @@ impl LogState {
         if self.chunks.len() == 0 {
             return Eviction::Gone;
         }
-        if self.chunks.can_shrink(self.active().written) {
+        let (active_base, active_written) = (self.active().base_offset(), self.active().written);
+        if self.chunks.can_shrink(active_base, active_written) {
             let bytes = self.chunks.shrink(self.log_end) as u64;
             debug_assert!(self.check_invariants());
             return Eviction::Freed { bytes, remains: true };

@@ -194,8 +194,9 @@ impl TailChunks {
 
     /// Ends the segment of the last chunk: fills its last block with zeros so that it can be
     /// written, and closes the chunk.
-    pub(crate) fn seal_segment(&mut self) {
-        if let Some(last) = self.chunks.back_mut() {
+    pub(crate) fn seal_segment(&mut self, segment_base: i64) {
+        // A segment that ends with a full block may have no chunk any more.
+        if let Some(last) = self.chunks.back_mut().filter(|last| last.segment_base == segment_base) {
             let padding = (block_ceil(last.end) - last.end) as usize;
             match &mut last.bytes {
                 ChunkBytes::Open(buffer) => {
@@ -264,10 +265,12 @@ impl TailChunks {
 
     /// Whether the only chunk is much larger than the incomplete block that it has to keep, with
     /// everything before that block written.
-    pub(crate) fn can_shrink(&self, written: u64) -> bool {
+    /// `segment_base` and `written` are the active segment's: a sealed one keeps no block.
+    pub(crate) fn can_shrink(&self, segment_base: i64, written: u64) -> bool {
         self.chunks.len() == 1
             && self.chunks.front().is_some_and(|only| {
-                only.memory_bytes > BLOCK_BYTES && only.end > block_floor(only.end) && block_floor(only.end) <= written
+                only.segment_base == segment_base
+                    && only.memory_bytes > BLOCK_BYTES && only.end > block_floor(only.end) && block_floor(only.end) <= written
             })
     }
 

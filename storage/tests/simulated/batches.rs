@@ -19,17 +19,32 @@ pub(crate) struct Spec {
 impl Spec {
     pub(crate) fn new(number: u64, records: u32, value_bytes: usize) -> Self {
         let timestamp = 1_700_000_000_000 + number as i64 * 10;
-        Spec { number, records, value_bytes, timestamp, producer: None, codec: Codec::None }
+        Spec {
+            number,
+            records,
+            value_bytes,
+            timestamp,
+            producer: None,
+            codec: Codec::None,
+        }
     }
 
     /// Record n has the timestamp of the batch plus n.
     pub(crate) fn build(&self) -> Vec<u8> {
         let (producer_id, producer_epoch, base_sequence) = self.producer.unwrap_or((-1, -1, -1));
-        let options = BatchOptions { codec: self.codec, producer_id, producer_epoch, base_sequence, ..BatchOptions::default() };
+        let options = BatchOptions {
+            codec: self.codec,
+            producer_id,
+            producer_epoch,
+            base_sequence,
+            ..BatchOptions::default()
+        };
         let mut builder = BatchBuilder::new(options);
         for record in 0..self.records {
             let mut value = format!("{}/{record};", self.number).into_bytes();
-            let fill = (self.number as u8).wrapping_mul(31).wrapping_add(record as u8);
+            let fill = (self.number as u8)
+                .wrapping_mul(31)
+                .wrapping_add(record as u8);
             value.resize(self.value_bytes.max(value.len()), fill);
             builder.push(self.timestamp + i64::from(record), None, Some(&value), &[]);
         }

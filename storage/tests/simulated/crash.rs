@@ -15,7 +15,7 @@ use storage::{PartitionLog, Storage, StorageError};
 
 use crate::batches::{Spec, stored};
 use crate::model::{Change, History, ModelBatch, ModelState, apply, difference};
-use crate::world::{log_id, open, run, run_until_crash, small_log, try_open, small_config};
+use crate::world::{log_id, open, run, run_until_crash, small_config, small_log, try_open};
 
 const LOGS: u32 = 4;
 const STEPS: usize = 90;
@@ -33,7 +33,12 @@ impl Worker {
     fn new(seed: u64, history: &Rc<RefCell<History>>) -> Self {
         let state = history.borrow().state();
         let next_number = history.borrow().changes.len() as u64 * 100;
-        Worker { random: Random::new(seed), history: Rc::clone(history), state, next_number }
+        Worker {
+            random: Random::new(seed),
+            history: Rc::clone(history),
+            state,
+            next_number,
+        }
     }
 
     fn note(&mut self, change: Change) {
@@ -41,7 +46,11 @@ impl Worker {
         self.history.borrow_mut().push(change);
     }
 
-    async fn acknowledge(&mut self, storage: &Storage, sequence: storage::Sequence) -> Result<(), StorageError> {
+    async fn acknowledge(
+        &mut self,
+        storage: &Storage,
+        sequence: storage::Sequence,
+    ) -> Result<(), StorageError> {
         let count = self.history.borrow().changes.len();
         storage.committed(sequence).await?;
         let mut history = self.history.borrow_mut();
@@ -81,11 +90,19 @@ impl Worker {
 
     async fn create(&mut self, storage: &Storage, number: u32) -> Result<(), StorageError> {
         let (log, sequence) = storage.begin_create_log(log_id(number), small_log())?;
-        self.note(Change::Create { log: number, incarnation: log.incarnation() });
+        self.note(Change::Create {
+            log: number,
+            incarnation: log.incarnation(),
+        });
         self.acknowledge(storage, sequence).await
     }
 
-    async fn append(&mut self, storage: &Storage, number: u32, log: &PartitionLog) -> Result<(), StorageError> {
+    async fn append(
+        &mut self,
+        storage: &Storage,
+        number: u32,
+        log: &PartitionLog,
+    ) -> Result<(), StorageError> {
         self.next_number += 1;
         let records = 1 + self.random.below(5) as u32;
         let value_bytes = match self.random.below(10) {
@@ -97,12 +114,18 @@ impl Worker {
         let first_sequence = self.next_sequence(number);
         let producer = self.random.chance(1, 2).then_some((7, 0, first_sequence));
         spec.producer = producer;
-        let epoch = self.state[&number].epochs.last().map_or(0, |(epoch, _)| *epoch);
+        let epoch = self.state[&number]
+            .epochs
+            .last()
+            .map_or(0, |(epoch, _)| *epoch);
         let batch = spec.build();
         log.reserve(batch.len()).await?;
         let appended = log.append(&batch, epoch, wall_clock_ms())?;
         let expected = self.state[&number].log_end;
-        assert_eq!(appended.base_offset, expected, "a batch goes to the log end");
+        assert_eq!(
+            appended.base_offset, expected,
+            "a batch goes to the log end"
+        );
         let last_sequence = first_sequence + records as i32 - 1;
         let batch = ModelBatch {
             base_offset: appended.base_offset,
@@ -110,27 +133,52 @@ impl Worker {
             bytes: stored(&batch, appended.base_offset, epoch),
             producer: producer.map(|(id, epoch, first)| (id, epoch, first, last_sequence)),
         };
-        self.note(Change::Append { log: number, batch, epoch });
-        if self.random.chance(1, 2) { self.acknowledge(storage, appended.sequence).await } else { Ok(()) }
+        self.note(Change::Append {
+            log: number,
+            batch,
+            epoch,
+        });
+        if self.random.chance(1, 2) {
+            self.acknowledge(storage, appended.sequence).await
+        } else {
+            Ok(())
+        }
     }
 
     fn next_sequence(&self, number: u32) -> i32 {
-        let newest = self.state[&number].batches.iter().rev().find_map(|batch| batch.producer);
+        let newest = self.state[&number]
+            .batches
+            .iter()
+            .rev()
+            .find_map(|batch| batch.producer);
         newest.map_or(0, |(_, _, _, last)| last + 1)
     }
 
-    async fn begin_epoch(&mut self, storage: &Storage, number: u32, log: &PartitionLog) -> Result<(), StorageError> {
+    async fn begin_epoch(
+        &mut self,
+        storage: &Storage,
+        number: u32,
+        log: &PartitionLog,
+    ) -> Result<(), StorageError> {
         let epoch = log.latest_epoch().unwrap_or(-1) + 1;
         let sequence = log.begin_epoch(epoch)?.expect("a newer epoch");
         self.note(Change::Epoch { log: number, epoch });
         self.acknowledge(storage, sequence).await
     }
 
-    async fn advance_log_start(&mut self, storage: &Storage, number: u32, log: &PartitionLog) -> Result<(), StorageError> {
+    async fn advance_log_start(
+        &mut self,
+        storage: &Storage,
+        number: u32,
+        log: &PartitionLog,
+    ) -> Result<(), StorageError> {
         let (start, end) = (log.log_start_offset(), log.durable_end_offset());
         let offset = start + self.random.below((end - start) as u64 / 2 + 1) as i64;
         if let Some(sequence) = log.advance_log_start(offset)? {
-            self.note(Change::LogStart { log: number, offset });
+            self.note(Change::LogStart {
+                log: number,
+                offset,
+            });
             return self.acknowledge(storage, sequence).await;
         }
         Ok(())
@@ -152,14 +200,20 @@ impl Worker {
     fn enforce_retention(&mut self, number: u32, log: &PartitionLog) -> Result<(), StorageError> {
         let outcome = log.enforce_retention(wall_clock_ms())?;
         if outcome.segments > 0 {
-            self.note(Change::LogStart { log: number, offset: outcome.log_start_offset });
+            self.note(Change::LogStart {
+                log: number,
+                offset: outcome.log_start_offset,
+            });
         }
         Ok(())
     }
 
     async fn delete(&mut self, storage: &Storage, number: u32) -> Result<(), StorageError> {
         self.note(Change::Delete { log: number });
-        assert!(storage.delete_log(log_id(number)).await?, "an existing log is deleted");
+        assert!(
+            storage.delete_log(log_id(number)).await?,
+            "an existing log is deleted"
+        );
         self.history.borrow_mut().acknowledge_all();
         Ok(())
     }
@@ -168,7 +222,10 @@ impl Worker {
         storage.close().await?;
         self.history.borrow_mut().acknowledge_all();
         let (opened, report) = try_open(small_config()).await?;
-        assert_eq!(report.records_applied, 0, "nothing is replayed after a close");
+        assert_eq!(
+            report.records_applied, 0,
+            "nothing is replayed after a close"
+        );
         *storage = opened;
         self.configure(storage);
         Ok(())
@@ -190,13 +247,18 @@ impl Worker {
 
 /// Opens, finds the k whose state was recovered, cuts the history there, and goes on working.
 async fn recover_and_work(seed: u64, history: Rc<RefCell<History>>, steps: usize) {
-    let (mut storage, _) = try_open(small_config()).await.expect("a disk after a crash can be opened");
+    let (mut storage, _) = try_open(small_config())
+        .await
+        .expect("a disk after a crash can be opened");
     let matching = recovered_count(&storage, &history.borrow().clone()).await;
     history.borrow_mut().changes.truncate(matching);
     history.borrow_mut().acknowledge_all();
     let mut worker = Worker::new(seed, &history);
     worker.configure(&storage);
-    worker.work(&mut storage, steps).await.expect("work after recovery");
+    worker
+        .work(&mut storage, steps)
+        .await
+        .expect("work after recovery");
     worker.compare(&storage).await.expect("compare");
     storage.close().await.expect("close");
     history.borrow_mut().acknowledge_all();
@@ -211,7 +273,11 @@ async fn recovered_count(storage: &Storage, history: &History) -> usize {
             Some(difference) => differences.push(format!("{count}: {difference}")),
         }
     }
-    panic!("no state of the history was recovered, {} acknowledged:\n{}", history.acknowledged, differences.join("\n"));
+    panic!(
+        "no state of the history was recovered, {} acknowledged:\n{}",
+        history.acknowledged,
+        differences.join("\n")
+    );
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,7 +300,8 @@ fn crash_at(seed: u64, point: u64, stop: Stop) -> bool {
     let history = Rc::new(RefCell::new(History::default()));
     let disk = Disk::new();
     disk.crash_after(point);
-    let ended = run_until_crash(&disk, seed, first_life(seed, Rc::clone(&history), STEPS)).is_some();
+    let ended =
+        run_until_crash(&disk, seed, first_life(seed, Rc::clone(&history), STEPS)).is_some();
     let mut disk = match stop {
         Stop::PowerLoss => disk.crash(seed ^ point),
         Stop::Kill => disk.kill(),
@@ -253,7 +320,10 @@ fn crash_at(seed: u64, point: u64, stop: Stop) -> bool {
 }
 
 fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
 }
 
 fn check(stop: Stop) {
@@ -286,7 +356,13 @@ fn what_was_acknowledged_survives_a_kill_at_any_operation() {
 #[test]
 fn random_work_agrees_with_the_model() {
     for seed in 100..100 + setting("STORAGE_CRASH_SEEDS", 2) * 3 {
-        let history = Rc::new(RefCell::new(History::default()));
-        run(&Disk::new(), first_life(seed, history, 400));
+        let history = std::panic::AssertUnwindSafe(Rc::new(RefCell::new(History::default())));
+        let lived = std::panic::catch_unwind(|| {
+            run(&Disk::new(), first_life(seed, Rc::clone(&history), 400))
+        });
+        lived.unwrap_or_else(|panic| {
+            eprintln!("failed: seed {seed}");
+            std::panic::resume_unwind(panic)
+        });
     }
 }

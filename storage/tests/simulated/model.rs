@@ -30,12 +30,30 @@ pub(crate) struct ModelLog {
 /// One change, as durable as its journal record.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    Create { log: u32, incarnation: u64 },
-    Delete { log: u32 },
-    Append { log: u32, batch: ModelBatch, epoch: i32 },
-    Epoch { log: u32, epoch: i32 },
-    LogStart { log: u32, offset: i64 },
-    Truncate { log: u32, to: i64 },
+    Create {
+        log: u32,
+        incarnation: u64,
+    },
+    Delete {
+        log: u32,
+    },
+    Append {
+        log: u32,
+        batch: ModelBatch,
+        epoch: i32,
+    },
+    Epoch {
+        log: u32,
+        epoch: i32,
+    },
+    LogStart {
+        log: u32,
+        offset: i64,
+    },
+    Truncate {
+        log: u32,
+        to: i64,
+    },
 }
 
 pub(crate) type ModelState = BTreeMap<u32, ModelLog>;
@@ -72,7 +90,13 @@ impl History {
 pub(crate) fn apply(state: &mut ModelState, change: &Change) {
     match change {
         Change::Create { log, incarnation } => {
-            state.insert(*log, ModelLog { incarnation: *incarnation, ..ModelLog::default() });
+            state.insert(
+                *log,
+                ModelLog {
+                    incarnation: *incarnation,
+                    ..ModelLog::default()
+                },
+            );
         }
         Change::Delete { log } => {
             state.remove(log);
@@ -83,11 +107,15 @@ pub(crate) fn apply(state: &mut ModelState, change: &Change) {
             log.log_end = batch.last_offset + 1;
             log.batches.push(batch.clone());
         }
-        Change::Epoch { log, epoch } => begin_epoch(state.get_mut(log).expect("an existing log"), *epoch),
+        Change::Epoch { log, epoch } => {
+            begin_epoch(state.get_mut(log).expect("an existing log"), *epoch)
+        }
         Change::LogStart { log, offset } => {
             let log = state.get_mut(log).expect("an existing log");
             log.log_start = log.log_start.max(*offset);
-            let at = log.epochs.partition_point(|(_, start)| *start <= log.log_start);
+            let at = log
+                .epochs
+                .partition_point(|(_, start)| *start <= log.log_start);
             if let Some(spanning) = at.checked_sub(1) {
                 log.epochs.drain(..spanning);
                 log.epochs[0].1 = log.log_start;
@@ -111,7 +139,11 @@ fn begin_epoch(log: &mut ModelLog, epoch: i32) {
 }
 
 /// What differs between a storage and a model state, if anything.
-pub(crate) async fn difference(storage: &Storage, model: &ModelState, bytes_max: usize) -> Option<String> {
+pub(crate) async fn difference(
+    storage: &Storage,
+    model: &ModelState,
+    bytes_max: usize,
+) -> Option<String> {
     let logs = storage.logs();
     if logs.len() != model.len() {
         return Some(format!("{} logs, not {}", logs.len(), model.len()));
@@ -128,26 +160,55 @@ pub(crate) async fn difference(storage: &Storage, model: &ModelState, bytes_max:
     None
 }
 
-async fn log_difference(log: &PartitionLog, expected: &ModelLog, bytes_max: usize) -> Option<String> {
-    let found = (log.incarnation(), log.log_start_offset(), log.log_end_offset());
+async fn log_difference(
+    log: &PartitionLog,
+    expected: &ModelLog,
+    bytes_max: usize,
+) -> Option<String> {
+    let found = (
+        log.incarnation(),
+        log.log_start_offset(),
+        log.log_end_offset(),
+    );
     let wanted = (expected.incarnation, expected.log_start, expected.log_end);
     if found != wanted {
-        return Some(format!("incarnation, start and end {found:?}, not {wanted:?}"));
+        return Some(format!(
+            "incarnation, start and end {found:?}, not {wanted:?}"
+        ));
+    }
+    let (found, wanted) = (
+        log.latest_epoch(),
+        expected.epochs.last().map(|(epoch, _)| *epoch),
+    );
+    if found != wanted {
+        return Some(format!("latest epoch {found:?}, not {wanted:?}"));
     }
     for (at, (epoch, _)) in expected.epochs.iter().enumerate() {
-        let end = expected.epochs.get(at + 1).map_or(expected.log_end, |(_, start)| *start);
+        let end = expected
+            .epochs
+            .get(at + 1)
+            .map_or(expected.log_end, |(_, start)| *start);
         let found = log.end_offset_for_epoch(*epoch);
         if found != (*epoch, end) {
             return Some(format!("epoch {epoch} ends at {found:?}, not {end}"));
         }
     }
-    let readable = expected.batches.iter().filter(|batch| batch.last_offset >= expected.log_start);
-    let wanted: Vec<u8> = readable.flat_map(|batch| batch.bytes.iter().copied()).collect();
+    let readable = expected
+        .batches
+        .iter()
+        .filter(|batch| batch.last_offset >= expected.log_start);
+    let wanted: Vec<u8> = readable
+        .flat_map(|batch| batch.bytes.iter().copied())
+        .collect();
     match read_batches(log, expected, bytes_max).await {
         Err(error) => return Some(format!("unreadable: {error}")),
         Ok(bytes) if bytes != wanted => {
             let at = bytes.iter().zip(&wanted).position(|(a, b)| a != b);
-            return Some(format!("{} bytes, not {}; first difference at {at:?}", bytes.len(), wanted.len()));
+            return Some(format!(
+                "{} bytes, not {}; first difference at {at:?}",
+                bytes.len(),
+                wanted.len()
+            ));
         }
         Ok(_) => {}
     }
@@ -155,14 +216,29 @@ async fn log_difference(log: &PartitionLog, expected: &ModelLog, bytes_max: usiz
 }
 
 /// The log's bytes; a log may end with a gap after a truncation into a batch.
-async fn read_batches(log: &PartitionLog, expected: &ModelLog, bytes_max: usize) -> Result<Vec<u8>, storage::StorageError> {
-    let last_end = expected.batches.last().map_or(0, |batch| batch.last_offset + 1);
-    if last_end <= expected.log_start { Ok(Vec::new()) } else { read_all(log, bytes_max, last_end).await }
+async fn read_batches(
+    log: &PartitionLog,
+    expected: &ModelLog,
+    bytes_max: usize,
+) -> Result<Vec<u8>, storage::StorageError> {
+    let last_end = expected
+        .batches
+        .last()
+        .map_or(0, |batch| batch.last_offset + 1);
+    if last_end <= expected.log_start {
+        Ok(Vec::new())
+    } else {
+        read_all(log, bytes_max, last_end).await
+    }
 }
 
 fn producer_difference(log: &PartitionLog, expected: &ModelLog) -> Option<String> {
     let mut newest: BTreeMap<i64, &ModelBatch> = BTreeMap::new();
-    for batch in expected.batches.iter().filter(|batch| batch.base_offset >= expected.log_start) {
+    for batch in expected
+        .batches
+        .iter()
+        .filter(|batch| batch.base_offset >= expected.log_start)
+    {
         if let Some((producer, ..)) = batch.producer {
             newest.insert(producer, batch);
         }
@@ -172,7 +248,9 @@ fn producer_difference(log: &PartitionLog, expected: &ModelLog) -> Option<String
         let found = log.check_sequence(producer, epoch, first, last);
         let is_duplicate = matches!(found, SequenceCheck::Duplicate { base_offset, .. } if base_offset == batch.base_offset);
         if !is_duplicate {
-            return Some(format!("a retry of producer {producer}'s batch {first}..={last} is {found:?}"));
+            return Some(format!(
+                "a retry of producer {producer}'s batch {first}..={last} is {found:?}"
+            ));
         }
         let next = log.check_sequence(producer, epoch, last + 1, last + 1);
         if next != SequenceCheck::New {

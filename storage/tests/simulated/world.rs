@@ -12,7 +12,10 @@ pub(crate) const DATA_DIR: &str = "/data";
 pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
 
 pub(crate) fn log_id(number: u32) -> LogId {
-    LogId { topic: [number as u8; 16], partition: number }
+    LogId {
+        topic: [number as u8; 16],
+        partition: number,
+    }
 }
 
 /// Everything small, so that short tests roll, write behind, evict and checkpoint.
@@ -37,10 +40,17 @@ fn small_journal() -> storage::journal::JournalConfig {
 }
 
 pub(crate) fn small_log() -> LogConfig {
-    LogConfig { segment_bytes: 48 << 10, retention_ms: None, retention_bytes: Some(96 << 10), ..LogConfig::default() }
+    LogConfig {
+        segment_bytes: 48 << 10,
+        retention_ms: None,
+        retention_bytes: Some(96 << 10),
+        ..LogConfig::default()
+    }
 }
 
-pub(crate) async fn try_open(config: StorageConfig) -> Result<(Storage, RecoveryReport), StorageError> {
+pub(crate) async fn try_open(
+    config: StorageConfig,
+) -> Result<(Storage, RecoveryReport), StorageError> {
     Storage::open(Path::new(DATA_DIR), 0, config, MemoryBudget::new(64 << 20)).await
 }
 
@@ -54,7 +64,11 @@ pub(crate) fn run<T: 'static>(disk: &Disk, program: impl Future<Output = T> + 's
 }
 
 /// Runs a program until it ends (`Some`) or the disk's crash point comes.
-pub(crate) fn run_until_crash<T: 'static>(disk: &Disk, seed: u64, program: impl Future<Output = T> + 'static) -> Option<T> {
+pub(crate) fn run_until_crash<T: 'static>(
+    disk: &Disk,
+    seed: u64,
+    program: impl Future<Output = T> + 'static,
+) -> Option<T> {
     match Simulation::new(seed).disk(disk).run(program).end {
         End::Done(value) => Some(value),
         End::Crashed => None,
@@ -64,7 +78,11 @@ pub(crate) fn run_until_crash<T: 'static>(disk: &Disk, seed: u64, program: impl 
 }
 
 /// All batches from the log start to `upto`, read piecemeal.
-pub(crate) async fn read_all(log: &storage::PartitionLog, bytes_max: usize, upto: i64) -> Result<Vec<u8>, StorageError> {
+pub(crate) async fn read_all(
+    log: &storage::PartitionLog,
+    bytes_max: usize,
+    upto: i64,
+) -> Result<Vec<u8>, StorageError> {
     let mut offset = log.log_start_offset();
     let mut bytes = Vec::new();
     while offset < upto {
