@@ -163,7 +163,7 @@ fn survive(file: &FileNode, style: Style, random: &mut Random) -> Content {
     content
 }
 
-/// Keeps, loses or tears each sector of a write; or keeps its beginning only, or all of it.
+/// Keeps, loses, tears or spoils each sector of a write; or keeps its beginning only, or all of it.
 fn write_some_sectors(content: &mut Content, offset: u64, data: &[u8], random: &mut Random) {
     if random.chance(1, 4) {
         content.write(offset, data);
@@ -181,9 +181,18 @@ fn write_some_sectors(content: &mut Content, offset: u64, data: &[u8], random: &
         };
         if kept {
             content.write(at, sector);
-        } else if random.chance(1, 16) {
+            continue;
+        }
+        match random.below(32) {
             // Torn: the head of the sector is new, the rest is what was there.
-            content.write(at, &sector[..random.index(sector.len())]);
+            0 | 1 => content.write(at, &sector[..random.index(sector.len())]),
+            // Spoilt: neither. What was durable there before is gone too.
+            2 => content.write(at, &noise(sector.len(), random)),
+            _ => {}
         }
     }
+}
+
+fn noise(count: usize, random: &mut Random) -> Vec<u8> {
+    (0..count).map(|_| random.below(256) as u8).collect()
 }

@@ -5,7 +5,9 @@
 //!
 //! *Durability*, as pessimistic as POSIX allows:
 //! - a write is durable when it was made with `DataSync`, or when a `sync_data` of its file that began
-//!   after the write had ended has ended well. Otherwise each sector of 512 bytes of it is kept, lost or torn;
+//!   after the write had ended has ended well. Otherwise each sector of 512 bytes of it
+//!   is kept, lost, torn (its head is new) or spoilt (nothing of old or new is left: an un-synced
+//!   overwrite endangers what was durable below it);
 //! - a file's size is durable like a write: with the durable write that grew it, or by `sync_data`;
 //! - a name (created, renamed, removed) is durable when its directory was synced; syncing the file is
 //!   not enough. A rename survives wholly or not at all, by the sync of the directory it went to;

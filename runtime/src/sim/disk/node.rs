@@ -53,7 +53,7 @@ pub(super) enum ChangeKind {
 /// What a loss of power does to a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Kept, lost or torn, as the seed says.
+    /// Kept, lost, torn or spoilt, as the seed says.
     Open,
     /// Kept: a durable write that has older, open changes below it.
     Sure,

@@ -80,36 +80,48 @@ fn what_was_written_is_read_back_and_short_at_the_end() {
     });
 }
 
+/// What a crash made of a sector that held zeros and was to hold ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum SectorFate {
+    Kept,
+    Lost,
+    Torn,
+    Spoilt,
+}
+
+fn fate(sector: &[u8]) -> SectorFate {
+    let ones = sector.iter().take_while(|byte| **byte == 1).count();
+    let rest_is_old = sector[ones..].iter().all(|byte| *byte == 0);
+    match (ones, rest_is_old) {
+        (512, _) => SectorFate::Kept,
+        (0, true) => SectorFate::Lost,
+        (_, true) => SectorFate::Torn,
+        (_, false) => SectorFate::Spoilt,
+    }
+}
+
 #[test]
-fn unsynced_sectors_are_kept_lost_or_torn() {
+fn unsynced_sectors_are_kept_lost_torn_or_spoilt() {
     let disk = disk_with_zeros(2);
     run(&disk, async {
-        open()
+        let write = open()
             .await
             .write_at(0, blocks_of(1, 2), Durability::Buffered)
-            .await
-            .unwrap();
+            .await;
+        write.unwrap();
     });
     assert_eq!(disk.unsynced_files(), [f()]);
-    let counts = outcomes(&disk, |content| {
-        let content = content.unwrap();
-        let sectors = content.chunks(512);
-        let ones = |sector: &[u8]| sector.iter().map(|byte| usize::from(*byte)).sum::<usize>();
-        let kept = sectors.clone().filter(|sector| ones(sector) == 512).count();
-        let torn = sectors
-            .filter(|sector| (1..512).contains(&ones(sector)))
-            .count();
-        (kept, torn > 0)
+    let found = outcomes(&disk, |content| {
+        content.unwrap().chunks(512).map(fate).collect::<Vec<_>>()
     });
-    let has = |wanted: fn(&(usize, bool)) -> bool| counts.iter().any(wanted);
-    assert!(
-        has(|(kept, _)| *kept == 0) && has(|(kept, _)| *kept == 16),
-        "{counts:?}"
-    );
-    assert!(
-        has(|(kept, _)| (2..15).contains(kept)) && has(|(_, torn)| *torn),
-        "{counts:?}"
-    );
+    for uniform in [SectorFate::Kept, SectorFate::Lost] {
+        assert!(found.contains(&vec![uniform; 16]), "never all {uniform:?}");
+    }
+    for some in [SectorFate::Kept, SectorFate::Torn, SectorFate::Spoilt] {
+        let mixed =
+            |fates: &Vec<SectorFate>| fates.contains(&some) && fates.contains(&SectorFate::Lost);
+        assert!(found.iter().any(mixed), "never some {some:?}");
+    }
 }
 
 #[test]
@@ -166,7 +178,9 @@ fn older_buffered_write_never_covers_a_durable_one() {
         [vec![2; BLOCK_BYTES]]
     );
     // And not when a later sync covers both.
-    run(&disk, async { open().await.sync_data().await.unwrap() });
+    run(&disk, async {
+        open().await.sync_data().await.unwrap();
+    });
     assert!(disk.unsynced_files().is_empty());
     assert_eq!(
         outcomes(&disk, |content| content.unwrap()),
@@ -253,7 +267,7 @@ fn names_are_durable_only_after_sync_dir() {
     });
     assert_eq!(outcomes(&disk, |content| content.is_some()), [false, true]);
     run(&disk, async {
-        dir::sync_dir(Path::new("/")).await.unwrap()
+        dir::sync_dir(Path::new("/")).await.unwrap();
     });
     assert_eq!(outcomes(&disk, |content| content.unwrap()[0]), [1]);
 }
@@ -277,7 +291,7 @@ fn directory_is_lost_with_its_files_until_its_parent_is_synced() {
     };
     assert!((1..SEEDS as usize).contains(&survived()));
     run(&disk, async {
-        dir::sync_dir(Path::new("/a")).await.unwrap()
+        dir::sync_dir(Path::new("/a")).await.unwrap();
     });
     assert_eq!(survived(), SEEDS as usize);
 }
@@ -288,7 +302,7 @@ fn rename_survives_wholly_or_not_at_all() {
     let new = Path::new("/new");
     disk.write(new, &[1; BLOCK_BYTES]);
     run(&disk, async {
-        dir::rename(Path::new("/new"), f()).await.unwrap()
+        dir::rename(Path::new("/new"), f()).await.unwrap();
     });
     assert_eq!(disk.files(), [f()]);
     let mut found: Vec<_> = (0..SEEDS)
@@ -322,7 +336,7 @@ fn removed_file_may_come_back_as_it_was() {
         [None, Some(4)]
     );
     run(&disk, async {
-        dir::sync_dir(Path::new("/")).await.unwrap()
+        dir::sync_dir(Path::new("/")).await.unwrap();
     });
     assert_eq!(outcomes(&disk, |content| content.is_some()), [false]);
 }
@@ -368,7 +382,9 @@ fn truncation_and_allocation_are_durable_after_sync() {
         found.len() > 1 && found.contains(&vec![1, 1, 1, 1]),
         "{found:?}"
     );
-    run(&disk, async { open().await.sync_data().await.unwrap() });
+    run(&disk, async {
+        open().await.sync_data().await.unwrap();
+    });
     assert_eq!(
         outcomes(&disk, |content| block_bytes(&content.unwrap())),
         [[1, 0, 0]]
