@@ -256,6 +256,15 @@ impl AppendBuf {
         self.slice(0..self.len)
     }
 
+    /// The appended bytes for changing, while no [`Slice`] of them lives: a header whose fields are
+    /// known last.
+    pub fn as_unique_mut(&mut self) -> Option<&mut [u8]> {
+        let len = self.len;
+        let backing = Arc::get_mut(self.backing.as_mut()?)?;
+        // SAFETY: the first `len` bytes are initialised, and nothing else refers to the backing.
+        Some(unsafe { std::slice::from_raw_parts_mut(backing.start.as_ptr(), len) })
+    }
+
     /// Forgets the content, so that the memory can be used again. Does nothing and answers `false`
     /// while a [`Slice`] of it lives.
     pub fn try_clear(&mut self) -> bool {

@@ -100,9 +100,6 @@ impl LedPartition {
         let next_deadline_ms = match &mut *self.stage.borrow_mut() {
             Stage::Serving(groups) => {
                 event(groups, now(), &mut commands);
-                if cfg!(debug_assertions) {
-                    groups.check_invariants();
-                }
                 groups.next_deadline_ms()
             }
             Stage::Loading | Stage::Failed | Stage::Resigned => return None,

@@ -31,8 +31,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cluster::group::{
-    DeletedTopic, GroupDescription, GroupListing, GroupSettings, Groups, ListFilter, Now, Reply, Request,
-    Token,
+    DeletedTopic, GroupDescription, GroupListing, GroupSettings, Groups, ListFilter, Now, Reply,
+    Request, Token,
 };
 use futures_lite::future::or;
 use protocol::ErrorCode;

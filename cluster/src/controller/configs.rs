@@ -42,7 +42,10 @@ pub fn alter_topic(
             replace_all(&topic.configs, wanted, topic_definition)
         }
     };
-    Ok(Command::AlterTopicConfigs { id: topic.id, changes: changes.map_err(refuse)? })
+    Ok(Command::AlterTopicConfigs {
+        id: topic.id,
+        changes: changes.map_err(refuse)?,
+    })
 }
 
 /// Decides on a change of one broker's configs, or of all brokers' ([`BROKER_DEFAULTS`]).
@@ -58,39 +61,49 @@ pub fn alter_broker(
     }
     let none = Configs::new();
     let current = image.broker_configs(broker).unwrap_or(&none);
-        let changes = match alteration {
+    let changes = match alteration {
         ConfigAlteration::Incremental(alterations) => {
             let in_force = |definition: &'static Definition| layers.value(definition.name);
             alter_incrementally(current, alterations, broker_definition, in_force)
         }
         ConfigAlteration::ReplaceAll(wanted) => replace_all(current, wanted, broker_definition),
     };
-    Ok(Command::AlterBrokerConfigs { broker, changes: changes.map_err(refuse)? })
+    Ok(Command::AlterBrokerConfigs {
+        broker,
+        changes: changes.map_err(refuse)?,
+    })
 }
 
 fn topic_definition(name: &str) -> Result<&'static Definition, AlterError> {
-    find_topic_config(name)
-        .ok_or_else(|| AlterError::Unknown { scope: "topic", name: name.to_owned() })
+    find_topic_config(name).ok_or_else(|| AlterError::Unknown {
+        scope: "topic",
+        name: name.to_owned(),
+    })
 }
 
 fn broker_definition(name: &str) -> Result<&'static Definition, AlterError> {
-    let definition = find_broker_config(name)
-        .ok_or_else(|| AlterError::Unknown { scope: "broker", name: name.to_owned() })?;
+    let definition = find_broker_config(name).ok_or_else(|| AlterError::Unknown {
+        scope: "broker",
+        name: name.to_owned(),
+    })?;
     match definition.update {
-        Update::ReadOnly => Err(AlterError::ReadOnly { name: name.to_owned() }),
+        Update::ReadOnly => Err(AlterError::ReadOnly {
+            name: name.to_owned(),
+        }),
         Update::ClusterWide => Ok(definition),
     }
 }
 
 /// The configs of a new topic.
-pub(super) fn new_topic_configs(
-    wanted: &[(String, Option<String>)],
-) -> Result<Configs, Refusal> {
+pub(super) fn new_topic_configs(wanted: &[(String, Option<String>)]) -> Result<Configs, Refusal> {
     if let Some((name, _)) = wanted.iter().find(|(_, value)| value.is_none()) {
         return Err(refuse(AlterError::NullValue { name: name.clone() }));
     }
     let changes = replace_all(&Configs::new(), wanted, topic_definition).map_err(refuse)?;
-    Ok(changes.into_iter().filter_map(|change| Some((change.name, change.value?))).collect())
+    Ok(changes
+        .into_iter()
+        .filter_map(|change| Some((change.name, change.value?)))
+        .collect())
 }
 
 fn refuse(error: AlterError) -> Refusal {
@@ -100,9 +113,7 @@ fn refuse(error: AlterError) -> Refusal {
         | AlterError::NullValue { .. }
         | AlterError::NotAList { .. }
         | AlterError::TooLong { .. } => ErrorCode::InvalidConfig,
-        AlterError::Repeated { .. } | AlterError::ReadOnly { .. } => {
-            ErrorCode::InvalidRequest
-        }
+        AlterError::Repeated { .. } | AlterError::ReadOnly { .. } => ErrorCode::InvalidRequest,
     };
     Refusal::new(code, error.to_string())
 }

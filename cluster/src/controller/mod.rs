@@ -8,7 +8,9 @@ mod configs;
 mod topics;
 
 pub use configs::{ConfigAlteration, alter_broker, alter_topic};
-pub use topics::{NewTopic, Policy, add_partitions, create_topic, delete_topic, validate_topic_name};
+pub use topics::{
+    NewTopic, Policy, add_partitions, create_topic, delete_topic, validate_topic_name,
+};
 
 use protocol::error_code::ErrorCode;
 
@@ -23,7 +25,10 @@ pub struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 

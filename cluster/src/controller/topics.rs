@@ -80,7 +80,12 @@ pub fn create_topic(
         check_assignments(image, new)?
     };
     check_count(policy, assignments.len())?;
-    Ok(Command::CreateTopic { id, name: new.name.clone(), assignments, configs })
+    Ok(Command::CreateTopic {
+        id,
+        name: new.name.clone(),
+        assignments,
+        configs,
+    })
 }
 
 /// Metric names turn '.' into '_', so two topics that differ only there would share theirs.
@@ -89,9 +94,14 @@ fn refuse_collision(image: &Image, name: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     let folded = name.replace('.', "_");
-    let other = image.topics().find(|topic| topic.name.replace('.', "_") == folded);
+    let other = image
+        .topics()
+        .find(|topic| topic.name.replace('.', "_") == folded);
     other.map_or(Ok(()), |other| {
-        let message = format!("Topic '{name}' collides with existing topic: {}", other.name);
+        let message = format!(
+            "Topic '{name}' collides with existing topic: {}",
+            other.name
+        );
         Err(Refusal::new(ErrorCode::InvalidTopicException, message))
     })
 }
@@ -106,7 +116,11 @@ fn check_count(policy: &Policy, count: usize) -> Result<(), Refusal> {
 }
 
 fn place_new(image: &Image, policy: &Policy, new: &NewTopic) -> Result<Vec<Vec<i32>>, Refusal> {
-    let count = if new.partition_count == -1 { policy.default_partitions } else { new.partition_count };
+    let count = if new.partition_count == -1 {
+        policy.default_partitions
+    } else {
+        new.partition_count
+    };
     if count < 1 {
         let message = "Number of partitions must be larger than 0, or -1 for the default.";
         return Err(Refusal::new(ErrorCode::InvalidPartitions, message));
@@ -134,9 +148,17 @@ fn place(image: &Image, count: i32, factor: i16, from: usize) -> Result<Vec<Vec<
         );
         return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
     }
-    let at = |index: usize| brokers.iter().cycle().skip(index % brokers.len()).take(wanted);
+    let at = |index: usize| {
+        brokers
+            .iter()
+            .cycle()
+            .skip(index % brokers.len())
+            .take(wanted)
+    };
     let partitions = from..from + usize::try_from(count).unwrap_or(0);
-    Ok(partitions.map(|partition| at(partition).copied().collect()).collect())
+    Ok(partitions
+        .map(|partition| at(partition).copied().collect())
+        .collect())
 }
 
 fn check_assignments(image: &Image, new: &NewTopic) -> Result<Vec<Vec<i32>>, Refusal> {
@@ -146,7 +168,9 @@ fn check_assignments(image: &Image, new: &NewTopic) -> Result<Vec<Vec<i32>>, Ref
     }
     let mut by_partition = vec![None; new.assignments.len()];
     for (partition, brokers) in &new.assignments {
-        let slot = usize::try_from(*partition).ok().and_then(|index| by_partition.get_mut(index));
+        let slot = usize::try_from(*partition)
+            .ok()
+            .and_then(|index| by_partition.get_mut(index));
         match slot {
             Some(slot @ None) => *slot = Some(brokers.clone()),
             Some(Some(_)) | None => {
@@ -165,7 +189,9 @@ fn check_replicas(image: &Image, assignments: &[Vec<i32>]) -> Result<(), Refusal
     let width = assignments.first().map_or(0, Vec::len);
     for brokers in assignments {
         if brokers.is_empty() || brokers.len() != width {
-            return refuse("Every partition needs the same number of replicas, at least 1.".to_owned());
+            return refuse(
+                "Every partition needs the same number of replicas, at least 1.".to_owned(),
+            );
         }
         for (index, broker) in brokers.iter().enumerate() {
             if brokers.iter().take(index).any(|other| other == broker) {
@@ -187,7 +213,10 @@ pub fn delete_topic(image: &Image, name: Option<&str>, id: Uuid) -> Result<Comma
     };
     match topic {
         Some(topic) => Ok(Command::DeleteTopic { id: topic.id }),
-        None => Err(Refusal::new(unknown, "This server does not host this topic.")),
+        None => Err(Refusal::new(
+            unknown,
+            "This server does not host this topic.",
+        )),
     }
 }
 
@@ -200,14 +229,21 @@ pub fn add_partitions(
     assignments: Option<&[Vec<i32>]>,
 ) -> Result<Command, Refusal> {
     let topic = image.topic(name).ok_or_else(|| {
-        Refusal::new(ErrorCode::UnknownTopicOrPartition, "This server does not host this topic.")
+        Refusal::new(
+            ErrorCode::UnknownTopicOrPartition,
+            "This server does not host this topic.",
+        )
     })?;
     let present = topic.partitions.len();
     let total = usize::try_from(count).unwrap_or(0);
     if total <= present {
         let message = format!(
             "Topic currently has {present} partitions, which is {} the requested {count}.",
-            if total == present { "the same as" } else { "higher than" }
+            if total == present {
+                "the same as"
+            } else {
+                "higher than"
+            }
         );
         return Err(Refusal::new(ErrorCode::InvalidPartitions, message));
     }
@@ -227,9 +263,15 @@ pub fn add_partitions(
         }
         None => place(image, more as i32, replication_factor(topic), present)?,
     };
-    Ok(Command::AddPartitions { id: topic.id, assignments })
+    Ok(Command::AddPartitions {
+        id: topic.id,
+        assignments,
+    })
 }
 
 fn replication_factor(topic: &Topic) -> i16 {
-    topic.partitions.first().map_or(1, |partition| partition.replicas.len() as i16)
+    topic
+        .partitions
+        .first()
+        .map_or(1, |partition| partition.replicas.len() as i16)
 }

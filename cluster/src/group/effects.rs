@@ -66,6 +66,8 @@ pub(super) struct Pending {
 pub(super) struct InFlight {
     next_id: u64,
     queue: VecDeque<Pending>,
+    /// The newest append of each group that has one in the queue.
+    newest_of: BTreeMap<GroupId, AppendId>,
 }
 
 impl InFlight {
@@ -80,21 +82,21 @@ impl InFlight {
             "append {id:?} ended before {:?}",
             pending.id
         );
+        if self.newest_of.get(&pending.group_id) == Some(&id) {
+            self.newest_of.remove(&pending.group_id);
+        }
         pending
     }
 
     /// Everything that is awaited, to be given up.
     pub(super) fn take_all(&mut self) -> VecDeque<Pending> {
+        self.newest_of.clear();
         std::mem::take(&mut self.queue)
     }
 
     /// The newest append of this group.
     pub(super) fn last_of(&self, group_id: &str) -> Option<AppendId> {
-        self.queue
-            .iter()
-            .rev()
-            .find(|p| &*p.group_id == group_id)
-            .map(|p| p.id)
+        self.newest_of.get(group_id).copied()
     }
 
     /// The offset updates of this group that are not durable yet, oldest first.
@@ -102,8 +104,11 @@ impl InFlight {
         &'a self,
         group_id: &'a str,
     ) -> impl Iterator<Item = &'a OffsetUpdate> + 'a {
+        // Most groups have nothing on its way, and there may be many groups.
+        let has_any = self.newest_of.contains_key(group_id);
         self.queue
             .iter()
+            .take_while(move |_| has_any)
             .filter(move |p| &*p.group_id == group_id)
             .flat_map(|pending| match &pending.then {
                 Then::Offsets { updates, .. } => updates.as_slice(),
@@ -122,6 +127,12 @@ impl InFlight {
             ids.eq(oldest_id..self.next_id),
             "appends in flight have a gap"
         );
+        let newest_of: BTreeMap<_, _> = self
+            .queue
+            .iter()
+            .map(|pending| (pending.group_id.clone(), pending.id))
+            .collect();
+        assert_eq!(newest_of, self.newest_of);
     }
 }
 
@@ -146,6 +157,7 @@ impl Effects<'_> {
         );
         let id = AppendId(self.in_flight.next_id);
         self.in_flight.next_id += 1;
+        self.in_flight.newest_of.insert(group_id.clone(), id);
         self.in_flight.queue.push_back(Pending {
             id,
             group_id: group_id.clone(),

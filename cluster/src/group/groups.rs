@@ -88,7 +88,7 @@ impl Groups {
         );
         let group_id = group.id.clone();
         self.by_id.insert(group_id.clone(), group);
-        self.index(&group_id);
+        self.finish_event(&group_id);
     }
 
     /// Does what a request asks. The reply is among `commands` now or at a later event.
@@ -118,7 +118,7 @@ impl Groups {
                 self.ask_existing(token, &group_id, request, now, commands);
             }
         }
-        self.index(&group_id);
+        self.finish_event(&group_id);
     }
 
     /// An append has ended: durable, or not.
@@ -162,7 +162,7 @@ impl Groups {
             );
         }
         self.answer_parked_fetches(id, commands);
-        self.index(&group_id);
+        self.finish_event(&group_id);
     }
 
     /// Does what is due. To be called when [`next_deadline_ms`](Self::next_deadline_ms) has come, and
@@ -184,7 +184,7 @@ impl Groups {
             if let Some((group, mut fx)) = self.group_and_effects(&group_id, now, commands) {
                 group.on_time(&mut fx);
             }
-            self.index(&group_id);
+            self.finish_event(&group_id);
         }
         if self.next_expiry_ms <= now.timer_ms {
             self.expire(now, commands);
@@ -211,6 +211,7 @@ impl Groups {
             if let Some((group, mut fx)) = self.group_and_effects(&group_id, now, commands) {
                 group.forget_topics(deleted, &mut fx);
             }
+            self.finish_event(&group_id);
         }
     }
 
@@ -279,13 +280,7 @@ impl Groups {
         self.in_flight.check_invariants();
         for (group_id, group) in &self.by_id {
             assert_eq!(*group_id, group.id);
-            group.check_invariants();
-            group.offsets.check_invariants();
-            let deadline = self.deadline_of.get(group_id).copied();
-            assert_eq!(deadline, group.timers.earliest_ms(), "I2: {group_id}");
-            if group.state == GroupState::Dead {
-                assert!(self.in_flight.last_of(group_id).is_some(), "I3: {group_id}");
-            }
+            self.check_group(group_id);
         }
         assert_eq!(self.deadlines.len(), self.deadline_of.len(), "I2");
         for (group_id, at_ms) in &self.deadline_of {
@@ -452,7 +447,7 @@ impl Groups {
             if let Some((group, mut fx)) = self.group_and_effects(&group_id, now, commands) {
                 group.expire(&mut fx);
             }
-            self.index(&group_id);
+            self.finish_event(&group_id);
         }
     }
 
@@ -476,8 +471,29 @@ impl Groups {
         ))
     }
 
-    /// Brings the deadline of a group up to date.
-    fn index(&mut self, group_id: &GroupId) {
+    fn check_group(&self, group_id: &GroupId) {
+        let deadline = self.deadline_of.get(group_id).copied();
+        let group = self.by_id.get(group_id);
+        let earliest_ms = group.and_then(|group| group.timers.earliest_ms());
+        assert_eq!(deadline, earliest_ms, "I2: {group_id}");
+        if let Some(group) = group {
+            group.check_invariants();
+            group.offsets.check_invariants();
+            if group.state == GroupState::Dead {
+                assert!(self.in_flight.last_of(group_id).is_some(), "I3: {group_id}");
+            }
+        }
+    }
+
+    /// Ends every event: brings the deadline of its group up to date.
+    fn finish_event(&mut self, group_id: &GroupId) {
+        self.update_deadline(group_id);
+        if cfg!(debug_assertions) {
+            self.check_group(group_id);
+        }
+    }
+
+    fn update_deadline(&mut self, group_id: &GroupId) {
         let earliest_ms = self
             .by_id
             .get(group_id)

@@ -78,6 +78,7 @@ impl Group {
             GroupState::PreparingRebalance => {
                 let member = self.members.get(member_id);
                 member.is_some_and(|m| m.parked_join.is_some())
+                    || self.members.len() < members_max
                     || self.parked_join_count() < members_max
             }
             GroupState::CompletingRebalance | GroupState::Stable => {

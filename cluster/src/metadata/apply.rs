@@ -14,10 +14,20 @@ impl Image {
                     self.cluster_id.clone_from(cluster_id);
                 }
             }
-            Command::RegisterBroker { id, host, port, rack } => {
+            Command::RegisterBroker {
+                id,
+                host,
+                port,
+                rack,
+            } => {
                 self.register_broker(*id, host, *port, rack.as_deref());
             }
-            Command::CreateTopic { id, name, assignments, configs } => {
+            Command::CreateTopic {
+                id,
+                name,
+                assignments,
+                configs,
+            } => {
                 let is_known = self.by_id.contains_key(id) || self.by_name.contains_key(&**name);
                 if !is_known && !assignments.is_empty() {
                     self.put_topic(Topic {
@@ -34,7 +44,9 @@ impl Image {
                 }
             }
             Command::AddPartitions { id, assignments } => self.change_topic(*id, |topic| {
-                topic.partitions.extend(assignments.iter().map(|brokers| first(brokers)));
+                topic
+                    .partitions
+                    .extend(assignments.iter().map(|brokers| first(brokers)));
             }),
             Command::AlterTopicConfigs { id, changes } => {
                 self.change_topic(*id, |topic| change_configs(&mut topic.configs, changes));
@@ -57,11 +69,25 @@ impl Image {
     fn register_broker(&mut self, id: i32, host: &str, port: u16, rack: Option<&str>) {
         let epoch = self.brokers.get(&id).map_or(0, |broker| broker.epoch) + 1;
         let (host, rack) = (host.to_owned(), rack.map(str::to_owned));
-        self.brokers.insert(id, Broker { id, epoch, host, port, rack });
+        self.brokers.insert(
+            id,
+            Broker {
+                id,
+                epoch,
+                host,
+                port,
+                rack,
+            },
+        );
         let led: Vec<Arc<Topic>> = self
             .by_id
             .values()
-            .filter(|topic| topic.partitions.iter().any(|partition| partition.leader == id))
+            .filter(|topic| {
+                topic
+                    .partitions
+                    .iter()
+                    .any(|partition| partition.leader == id)
+            })
             .cloned()
             .collect();
         for topic in led {
@@ -85,7 +111,10 @@ impl Image {
 /// A partition at its beginning: the first replica leads, all are in sync.
 fn first(brokers: &[i32]) -> Partition {
     Partition {
-        replicas: brokers.iter().map(|broker| Replica { broker: *broker }).collect(),
+        replicas: brokers
+            .iter()
+            .map(|broker| Replica { broker: *broker })
+            .collect(),
         isr: brokers.to_vec(),
         leader: brokers.first().copied().unwrap_or(-1),
         leader_epoch: 0,

@@ -91,14 +91,24 @@ impl Command {
                 e.put_i8(1);
                 e.put_string(cluster_id, true);
             }
-            Self::RegisterBroker { id, host, port, rack } => {
+            Self::RegisterBroker {
+                id,
+                host,
+                port,
+                rack,
+            } => {
                 e.put_i8(2);
                 e.put_i32(*id);
                 e.put_string(host, true);
                 e.put_i32(i32::from(*port));
                 e.put_nullable_string(rack.as_deref(), true);
             }
-            Self::CreateTopic { id, name, assignments, configs } => {
+            Self::CreateTopic {
+                id,
+                name,
+                assignments,
+                configs,
+            } => {
                 e.put_i8(3);
                 e.put_uuid(*id);
                 e.put_string(name, true);
@@ -139,12 +149,17 @@ impl Command {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut d = Decoder::new(bytes);
         let version = i16::from(d.get_i8()?);
-        let unsupported = DecodeError::UnsupportedVersion { message: "metadata command", version };
+        let unsupported = DecodeError::UnsupportedVersion {
+            message: "metadata command",
+            version,
+        };
         if version != i16::from(VERSION) {
             return Err(unsupported);
         }
         let command = match d.get_i8()? {
-            1 => Self::NameCluster { cluster_id: d.get_string(true)?.to_owned() },
+            1 => Self::NameCluster {
+                cluster_id: d.get_string(true)?.to_owned(),
+            },
             2 => Self::RegisterBroker {
                 id: d.get_i32()?,
                 host: d.get_string(true)?.to_owned(),
@@ -158,10 +173,21 @@ impl Command {
                 configs: get_configs(&mut d)?,
             },
             4 => Self::DeleteTopic { id: d.get_uuid()? },
-            5 => Self::AddPartitions { id: d.get_uuid()?, assignments: get_assignments(&mut d)? },
-            6 => Self::AlterTopicConfigs { id: d.get_uuid()?, changes: get_changes(&mut d)? },
-            7 => Self::AlterBrokerConfigs { broker: d.get_i32()?, changes: get_changes(&mut d)? },
-            8 => Self::AllocateProducerIds { count: d.get_i32()? },
+            5 => Self::AddPartitions {
+                id: d.get_uuid()?,
+                assignments: get_assignments(&mut d)?,
+            },
+            6 => Self::AlterTopicConfigs {
+                id: d.get_uuid()?,
+                changes: get_changes(&mut d)?,
+            },
+            7 => Self::AlterBrokerConfigs {
+                broker: d.get_i32()?,
+                changes: get_changes(&mut d)?,
+            },
+            8 => Self::AllocateProducerIds {
+                count: d.get_i32()?,
+            },
             _ => return Err(unsupported),
         };
         d.finish()?;

@@ -126,7 +126,10 @@ impl Image {
 
     /// Number of partitions of all topics.
     pub fn partition_count(&self) -> usize {
-        self.by_name.values().map(|topic| topic.partitions.len()).sum()
+        self.by_name
+            .values()
+            .map(|topic| topic.partitions.len())
+            .sum()
     }
 
     /// Configs of a broker that were altered while it ran.
@@ -173,15 +176,36 @@ impl Image {
 
     /// Asserts I2 and I3 of the [module](super).
     pub fn check_invariants(&self) {
-        assert_eq!(self.by_name.len(), self.by_id.len(), "names and ids are unique");
+        assert_eq!(
+            self.by_name.len(),
+            self.by_id.len(),
+            "names and ids are unique"
+        );
         for topic in self.by_id.values() {
-            let named = self.by_name.get(&topic.name).expect("every id has its name");
-            assert!(Arc::ptr_eq(named, topic), "{} is one topic under name and id", topic.name);
-            assert!(!topic.partitions.is_empty(), "{} has a partition", topic.name);
+            let named = self
+                .by_name
+                .get(&topic.name)
+                .expect("every id has its name");
+            assert!(
+                Arc::ptr_eq(named, topic),
+                "{} is one topic under name and id",
+                topic.name
+            );
+            assert!(
+                !topic.partitions.is_empty(),
+                "{} has a partition",
+                topic.name
+            );
             for partition in &topic.partitions {
                 let holds = |broker| partition.replicas.iter().any(|r| r.broker == broker);
-                assert!(partition.leader == -1 || holds(partition.leader), "the leader is a replica");
-                assert!(partition.isr.iter().all(|broker| holds(*broker)), "the ISR are replicas");
+                assert!(
+                    partition.leader == -1 || holds(partition.leader),
+                    "the leader is a replica"
+                );
+                assert!(
+                    partition.isr.iter().all(|broker| holds(*broker)),
+                    "the ISR are replicas"
+                );
                 assert!(partition.leader_epoch >= 0, "leader epochs begin at 0");
             }
         }

@@ -13,7 +13,9 @@ mod image;
 mod snapshot;
 
 pub use command::{Command, ConfigChange};
-pub use image::{BROKER_DEFAULTS, Broker, BrokerId, Configs, Image, Partition, Replica, Topic, TopicChange};
+pub use image::{
+    BROKER_DEFAULTS, Broker, BrokerId, Configs, Image, Partition, Replica, Topic, TopicChange,
+};
 pub use snapshot::SnapshotError;
 
 /// Name of the internal topic of group coordinators.

@@ -48,9 +48,15 @@ impl Image {
         let mut d = Decoder::new(bytes);
         let version = i16::from(d.get_i8()?);
         if version != i16::from(VERSION) {
-            return Err(DecodeError::UnsupportedVersion { message: "metadata snapshot", version });
+            return Err(DecodeError::UnsupportedVersion {
+                message: "metadata snapshot",
+                version,
+            });
         }
-        let mut image = Self { cluster_id: d.get_string(true)?.to_owned(), ..Self::default() };
+        let mut image = Self {
+            cluster_id: d.get_string(true)?.to_owned(),
+            ..Self::default()
+        };
         for _ in 0..get_count(&mut d, size_of::<Broker>())? {
             let broker = Broker {
                 id: d.get_i32()?,
@@ -101,11 +107,19 @@ fn get_topic(d: &mut Decoder<'_>) -> Result<Topic, DecodeError> {
         partitions.push(Partition {
             leader: d.get_i32()?,
             leader_epoch: d.get_i32()?,
-            replicas: get_brokers(d)?.into_iter().map(|broker| Replica { broker }).collect(),
+            replicas: get_brokers(d)?
+                .into_iter()
+                .map(|broker| Replica { broker })
+                .collect(),
             isr: get_brokers(d)?,
         });
     }
-    Ok(Topic { id, name, partitions, configs })
+    Ok(Topic {
+        id,
+        name,
+        partitions,
+        configs,
+    })
 }
 
 fn get_brokers(d: &mut Decoder<'_>) -> Result<Vec<i32>, DecodeError> {

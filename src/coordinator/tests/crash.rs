@@ -1,5 +1,7 @@
 //! The process ends without notice, and another loads what was durable.
 
+use cluster::group::GroupState;
+
 use super::*;
 
 /// What the first process acknowledged: by group, the offset.
@@ -123,4 +125,23 @@ fn a_member_whose_generation_was_not_durable_joins_again() {
         };
         Simulation::new(seed + 1_000).run(second).value();
     }
+}
+
+#[test]
+fn members_that_never_come_back_lose_their_sessions_after_a_restart() {
+    run(|| async {
+        let log = MemoryLog::new();
+        stable(&lead(&log).await).await;
+        let coordinator = lead(&log).await;
+        let state = || {
+            coordinator
+                .describe(PARTITION, "grp")
+                .unwrap()
+                .unwrap()
+                .state
+        };
+        assert_eq!(state(), GroupState::Stable);
+        time::sleep(Duration::from_millis(10_010)).await;
+        assert_eq!(state(), GroupState::Empty);
+    });
 }

@@ -93,3 +93,16 @@ fn records_before_the_log_start_and_of_other_kinds_do_not_matter() {
         assert_eq!(committed(&coordinator, "grp").await, [9, 9]);
     });
 }
+
+#[test]
+fn a_batch_that_begins_before_the_log_start_counts_from_there() {
+    run(|| async {
+        let log = MemoryLog::new();
+        let coordinator = lead(&log).await;
+        coordinator.ask(PARTITION, commit("grp", 4, 5)).await;
+        assert_eq!(log.batches.borrow().len(), 1);
+        log.start_offset.set(2);
+        let coordinator = lead(&log).await;
+        assert_eq!(committed(&coordinator, "grp").await, [5, 5]);
+    });
+}

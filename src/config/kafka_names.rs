@@ -1,0 +1,71 @@
+//! The settings under the names that Kafka gives them, for config requests.
+
+use std::collections::BTreeMap;
+
+use super::Config;
+
+impl Config {
+    /// Kafka's broker config names with the values of this process.
+    pub fn kafka_names(&self) -> BTreeMap<String, String> {
+        let groups = &self.groups;
+        let pairs: [(&str, String); 20] = [
+            (
+                "advertised.listeners",
+                self.advertise.clone().unwrap_or_default(),
+            ),
+            (
+                "auto.create.topics.enable",
+                self.topics.auto_create.to_string(),
+            ),
+            ("broker.id", self.node_id.to_string()),
+            ("broker.rack", self.rack.clone().unwrap_or_default()),
+            (
+                "connections.max.idle.ms",
+                self.net.idle_timeout_ms.to_string(),
+            ),
+            ("default.replication.factor", "1".to_owned()),
+            ("fetch.max.bytes", self.fetch.bytes_max.to_string()),
+            (
+                "group.initial.rebalance.delay.ms",
+                groups.initial_rebalance_delay_ms.to_string(),
+            ),
+            (
+                "group.max.session.timeout.ms",
+                groups.session_timeout_max_ms.to_string(),
+            ),
+            ("group.max.size", groups.members_max.to_string()),
+            (
+                "group.min.session.timeout.ms",
+                groups.session_timeout_min_ms.to_string(),
+            ),
+            ("listeners", format!("PLAINTEXT://{}", self.kafka_address)),
+            ("log.dirs", self.data_dir.display().to_string()),
+            (
+                "log.retention.check.interval.ms",
+                self.topics.retention_check_ms.to_string(),
+            ),
+            ("node.id", self.node_id.to_string()),
+            ("num.partitions", self.topics.partitions.to_string()),
+            (
+                "offset.metadata.max.bytes",
+                groups.offset_metadata_bytes_max.to_string(),
+            ),
+            (
+                "offsets.retention.minutes",
+                (groups.offsets_retention_ms / 60_000).to_string(),
+            ),
+            (
+                "offsets.topic.num.partitions",
+                groups.offsets_partitions.to_string(),
+            ),
+            (
+                "socket.request.max.bytes",
+                self.net.request_bytes_max.to_string(),
+            ),
+        ];
+        pairs
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+}

@@ -1,0 +1,248 @@
+//! Renders the shards' snapshots in Prometheus' text format.
+//!
+//! Place: `http` calls [`render`] on the control thread.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use protocol::api_key::ApiKey;
+
+use super::{ApiCounts, Histogram, Snapshot};
+
+/// The text of `/metrics` for one moment of all shards.
+pub fn render(snapshots: Vec<Snapshot>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("streambus");
+    registry.register_collector(Box::new(Shards { snapshots }));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+#[derive(Debug)]
+struct Shards {
+    snapshots: Vec<Snapshot>,
+}
+
+/// Name, help, type and value of a per-shard number.
+type Series = (&'static str, &'static str, MetricType, fn(&Snapshot) -> u64);
+
+const SERIES: &[Series] = &[
+    ("records_in", "Records appended", MetricType::Counter, |s| {
+        s.records_in
+    }),
+    (
+        "record_bytes_in",
+        "Bytes of appended batches",
+        MetricType::Counter,
+        |s| s.record_bytes_in,
+    ),
+    (
+        "record_bytes_out",
+        "Bytes of batches sent to readers",
+        MetricType::Counter,
+        |s| s.record_bytes_out,
+    ),
+    (
+        "connections_accepted",
+        "Connections accepted",
+        MetricType::Counter,
+        |s| s.connections_accepted,
+    ),
+    (
+        "connections_broken",
+        "Connections closed for breaking the protocol",
+        MetricType::Counter,
+        |s| s.connections_broken,
+    ),
+    (
+        "connections_open",
+        "Open connections",
+        MetricType::Gauge,
+        |s| s.connections_open,
+    ),
+    (
+        "partitions",
+        "Partitions of the shard",
+        MetricType::Gauge,
+        |s| s.partitions,
+    ),
+    (
+        "memory_used_bytes",
+        "Memory budget in use",
+        MetricType::Gauge,
+        |s| s.memory_used_bytes,
+    ),
+    (
+        "memory_limit_bytes",
+        "Memory budget",
+        MetricType::Gauge,
+        |s| s.memory_limit_bytes,
+    ),
+    (
+        "journal_commits",
+        "Journal groups made durable",
+        MetricType::Counter,
+        |s| s.journal_commits,
+    ),
+    (
+        "journal_bytes",
+        "Bytes written to the journal",
+        MetricType::Counter,
+        |s| s.journal_bytes,
+    ),
+    (
+        "cache_hits",
+        "Reads served from memory",
+        MetricType::Counter,
+        |s| s.cache_hits,
+    ),
+    (
+        "cache_misses",
+        "Reads served from disk",
+        MetricType::Counter,
+        |s| s.cache_misses,
+    ),
+    (
+        "dirty_bytes",
+        "Durable in the journal, not yet in segments",
+        MetricType::Gauge,
+        |s| s.dirty_bytes,
+    ),
+    (
+        "log_directory_offline",
+        "1 after a failed write or sync",
+        MetricType::Gauge,
+        |s| s.offline,
+    ),
+];
+
+impl Collector for Shards {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, kind, value) in SERIES {
+            let mut family = encoder.encode_descriptor(name, help, None, *kind)?;
+            for snapshot in &self.snapshots {
+                let labels = [("shard", snapshot.shard.to_string())];
+                encode_number(family.encode_family(&labels)?, *kind, value(snapshot))?;
+            }
+        }
+        let mut family = encoder.encode_descriptor(
+            "journal_commit_seconds",
+            "Durable write of one journal group",
+            None,
+            MetricType::Histogram,
+        )?;
+        for snapshot in &self.snapshots {
+            let labels = [("shard", snapshot.shard.to_string())];
+            let encoder = family.encode_family(&labels)?;
+            encode_histogram(encoder, &snapshot.journal_commit_latency)?;
+        }
+        self.encode_apis(&mut encoder)
+    }
+}
+
+/// Name, help and value of a number that each API has.
+type ApiSeries = (&'static str, &'static str, fn(&ApiCounts) -> u64);
+
+const API_SERIES: &[ApiSeries] = &[
+    ("requests", "Requests answered", |c| c.requests),
+    (
+        "request_failures",
+        "Requests that could not be served",
+        |c| c.failures,
+    ),
+    ("request_bytes", "Bytes of request frames", |c| c.bytes_in),
+    ("response_bytes", "Bytes of response frames", |c| {
+        c.bytes_out
+    }),
+];
+
+impl Shards {
+    fn encode_apis(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut apis: BTreeMap<i16, ApiCounts> = BTreeMap::new();
+        for (key, counts) in self.snapshots.iter().flat_map(|snapshot| &snapshot.apis) {
+            let merged = apis.entry(*key).or_default();
+            merged.requests += counts.requests;
+            merged.failures += counts.failures;
+            merged.bytes_in += counts.bytes_in;
+            merged.bytes_out += counts.bytes_out;
+            merged.latency.merge(&counts.latency);
+        }
+        for (name, help, value) in API_SERIES {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (key, counts) in &apis {
+                let labels = [("api", api_name(*key))];
+                encode_number(
+                    family.encode_family(&labels)?,
+                    MetricType::Counter,
+                    value(counts),
+                )?;
+            }
+        }
+        let mut family = encoder.encode_descriptor(
+            "request_seconds",
+            "From the received request to its finished answer",
+            None,
+            MetricType::Histogram,
+        )?;
+        for (key, counts) in &apis {
+            let labels = [("api", api_name(*key))];
+            encode_histogram(family.encode_family(&labels)?, &counts.latency)?;
+        }
+        Ok(())
+    }
+}
+
+fn api_name(key: i16) -> &'static str {
+    ApiKey::from_i16(key).map_or("unknown", |api| api.name())
+}
+
+fn encode_number(mut encoder: MetricEncoder<'_>, kind: MetricType, value: u64) -> fmt::Result {
+    match kind {
+        MetricType::Counter => encoder.encode_counter::<NoLabelSet, u64, u64>(&value, None),
+        _ => encoder.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX)),
+    }
+}
+
+fn encode_histogram(mut encoder: MetricEncoder<'_>, histogram: &Histogram) -> fmt::Result {
+    let buckets = histogram.buckets();
+    encoder.encode_histogram::<NoLabelSet>(
+        histogram.sum_seconds(),
+        histogram.count(),
+        &buckets,
+        None,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_and_apis_are_shown() {
+        let metrics = super::super::ShardMetrics::default();
+        metrics.count_request(0, 100, 50, std::time::Duration::from_micros(300));
+        let text = render(vec![metrics.snapshot()]).unwrap();
+        assert!(
+            text.contains("streambus_requests_total{api=\"Produce\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("streambus_request_seconds_count{api=\"Produce\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("streambus_partitions{shard=\"0\"} 0"),
+            "{text}"
+        );
+        for line in text.lines().filter(|line| line.starts_with("# HELP")) {
+            assert!(
+                line.split_whitespace().count() > 3,
+                "every series has a help: {line}"
+            );
+        }
+    }
+}

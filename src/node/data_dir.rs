@@ -1,0 +1,213 @@
+//! The data directory's identity: who uses it, which format it has, which cluster it belongs to.
+//!
+//! Limits: one process at a time, by a lock on `LOCK`. A directory of another format version is refused;
+//! a directory with other files in it and no identity is refused: it is not ours to write in.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the directory's layout (`docs/storage-format.md`).
+const FORMAT_VERSION: u32 = 1;
+const IDENTITY_FILE: &str = "streambus.meta";
+const LOCK_FILE: &str = "LOCK";
+
+/// Why a data directory is refused, with what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process has it.
+    #[error("{path} is in use by another process; stop it, or choose another directory with --data-dir", path = .0.display())]
+    InUse(PathBuf),
+    /// It was made by another version.
+    #[error("{path} has format version {found}, this broker reads {FORMAT_VERSION}; run the version of StreamBus that made it", path = path.display())]
+    Version {
+        /// The directory.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// Its identity cannot be understood.
+    #[error("{path} is damaged ({message}); restore it from a copy, or choose another directory with --data-dir. Nothing was changed", path = path.display())]
+    Damaged {
+        /// The identity file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// It holds somebody else's files.
+    #[error("{path} is not empty and was not made by StreamBus (it holds `{found}`); choose an empty directory with --data-dir", path = path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// One of its files.
+        found: String,
+    },
+    /// The system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+/// What the identity file says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Identity {
+    /// Version of the layout.
+    pub format_version: u32,
+    /// The cluster that this directory belongs to; the metadata log repeats it.
+    pub cluster_id: String,
+    /// This directory, told apart from a copy or a new one (KIP-858).
+    pub directory_id: String,
+}
+
+/// Takes the directory for this process, until the returned file is closed.
+pub fn lock(path: &Path) -> Result<File, DataDirError> {
+    let file = path.join(LOCK_FILE);
+    let io = |source| DataDirError::Io {
+        path: file.clone(),
+        source,
+    };
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&file)
+        .map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(DataDirError::Io { path: file, source }),
+    }
+}
+
+/// Whether a broker has made this directory its own.
+pub fn is_initialized(path: &Path) -> bool {
+    path.join(IDENTITY_FILE).exists()
+}
+
+/// Reads the directory's identity, or gives an empty directory one.
+pub fn open(path: &Path) -> Result<Identity, DataDirError> {
+    let file = path.join(IDENTITY_FILE);
+    if !file.exists() {
+        return initialize(path, &file);
+    }
+    let io = |source| DataDirError::Io {
+        path: file.clone(),
+        source,
+    };
+    let damaged = |message| DataDirError::Damaged {
+        path: file.clone(),
+        message,
+    };
+    let text = fs::read_to_string(&file).map_err(io)?;
+    let table: toml::Table = text.parse().map_err(|error| damaged(format!("{error}")))?;
+    let version = table
+        .get("format_version")
+        .and_then(toml::Value::as_integer);
+    let found = version.and_then(|version| u32::try_from(version).ok());
+    let found = found.ok_or_else(|| damaged("format_version is missing".to_owned()))?;
+    if found != FORMAT_VERSION {
+        return Err(DataDirError::Version {
+            path: path.to_owned(),
+            found,
+        });
+    }
+    toml::from_str(&text).map_err(|error| damaged(error.to_string()))
+}
+
+fn initialize(path: &Path, file: &Path) -> Result<Identity, DataDirError> {
+    let io = |source| DataDirError::Io {
+        path: file.to_owned(),
+        source,
+    };
+    for entry in fs::read_dir(path).map_err(io)?.flatten() {
+        let found = entry.file_name().to_string_lossy().into_owned();
+        if found != LOCK_FILE && found != "lost+found" {
+            return Err(DataDirError::Foreign {
+                path: path.to_owned(),
+                found,
+            });
+        }
+    }
+    let identity = Identity {
+        format_version: FORMAT_VERSION,
+        cluster_id: random_id(),
+        directory_id: random_id(),
+    };
+    let text = toml::to_string(&identity).map_err(|error| DataDirError::Damaged {
+        path: file.to_owned(),
+        message: error.to_string(),
+    })?;
+    // Whole or not at all: written aside, synced, then renamed.
+    let aside = file.with_extension("new");
+    let mut out = File::create(&aside).map_err(io)?;
+    out.write_all(text.as_bytes()).map_err(io)?;
+    out.sync_all().map_err(io)?;
+    fs::rename(&aside, file).map_err(io)?;
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(io)?;
+    Ok(identity)
+}
+
+/// A random id in Kafka's form: 16 bytes in URL-safe base64.
+fn random_id() -> String {
+    protocol::primitives::Uuid(*uuid::Uuid::new_v4().as_bytes()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_keeps_its_identity() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = open(directory.path()).unwrap();
+        assert_eq!(open(directory.path()).unwrap().cluster_id, first.cluster_id);
+        assert_eq!(first.cluster_id.len(), 22);
+    }
+
+    #[test]
+    fn a_directory_is_used_by_one_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = lock(directory.path()).unwrap();
+        assert!(matches!(
+            lock(directory.path()),
+            Err(DataDirError::InUse(_))
+        ));
+        drop(held);
+        lock(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn other_versions_damage_and_foreign_files_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(IDENTITY_FILE);
+        fs::write(&file, "format_version = 9\n").unwrap();
+        assert!(matches!(
+            open(directory.path()),
+            Err(DataDirError::Version { found: 9, .. })
+        ));
+        fs::write(&file, "format_version = 1\n").unwrap();
+        assert!(matches!(
+            open(directory.path()),
+            Err(DataDirError::Damaged { .. })
+        ));
+        fs::write(&file, "\0\0").unwrap();
+        assert!(matches!(
+            open(directory.path()),
+            Err(DataDirError::Damaged { .. })
+        ));
+        fs::remove_file(&file).unwrap();
+        fs::write(directory.path().join("thesis.doc"), "x").unwrap();
+        assert!(matches!(
+            open(directory.path()),
+            Err(DataDirError::Foreign { .. })
+        ));
+    }
+}

@@ -1,0 +1,12 @@
+//! The data plane of one shard: its partitions, produce, fetch, reconciliation with the metadata image.
+//!
+//! Place: `handlers` call it; it calls `storage`. Everything here lives on the shard that owns the
+//! partition and is reached from another shard only through [`shard::Shard::call`].
+
+pub mod fetch;
+pub mod housekeeping;
+pub mod produce;
+pub mod reconcile;
+pub mod replica;
+pub mod shard;
+pub mod table;

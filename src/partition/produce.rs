@@ -1,0 +1,233 @@
+//! Appending one partition's batch for Produce: fences, validation, producer state, the log.
+//!
+//! Place: `handlers/produce` calls [`append`] on the owner, and waits for durability itself.
+//! Source: Kafka's produce rules (KIP-98 for producer ids and sequences).
+
+use std::borrow::Cow;
+
+use cluster::configs::{TimestampType, TopicConfig};
+use protocol::error_code::ErrorCode;
+use protocol::record_batch::{
+    BatchError, BatchErrorKind, BatchSummary, BatchView, ValidateLimits, set_log_append_time,
+    set_max_timestamp, validate,
+};
+use storage::{SequenceCheck, StorageError};
+
+use super::replica::Replica;
+use super::shard::Shard;
+use crate::metrics;
+
+/// Why a batch was refused: the code, and for people what was wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Code for the client.
+    pub code: ErrorCode,
+    /// What was wrong and what is allowed.
+    pub message: String,
+}
+
+impl Refused {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+/// What the request that carries a batch asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// acks=all: `min.insync.replicas` must be met.
+    pub needs_all_replicas: bool,
+    /// Produce v7 and later may use zstd.
+    pub is_zstd_allowed: bool,
+}
+
+/// What an append came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Offset of the batch's first record.
+    pub base_offset: i64,
+    /// Append time if the topic stamps its records, or −1.
+    pub log_append_time: i64,
+    /// First offset of the log.
+    pub log_start_offset: i64,
+    /// Journal sequence to wait for before the producer is told, or `None` if it need not wait.
+    pub sequence: Option<storage::Sequence>,
+}
+
+/// Validates `records` and appends them; the caller waits for durability.
+///
+/// Waits only while the shard's memory or journal has no room.
+pub async fn append(
+    shard: &Shard,
+    replica: &Replica,
+    records: &[u8],
+    rules: Rules,
+) -> Result<Accepted, Refused> {
+    let config = replica.config();
+    if rules.needs_all_replicas && config.min_insync_replicas > 1 {
+        let message = format!(
+            "min.insync.replicas is {} and the partition has 1 in-sync replica",
+            config.min_insync_replicas
+        );
+        return Err(Refused::new(ErrorCode::NotEnoughReplicas, message));
+    }
+    let now_ms = runtime::time::wall_clock_ms();
+    let (batch, summary) = check_batch(shard, &config, records, rules, now_ms)?;
+    while !replica.log.has_room(records.len()) {
+        replica
+            .log
+            .reserve(records.len())
+            .await
+            .map_err(|error| refuse(&error))?;
+    }
+    // From here to the append nothing is awaited: what is checked stays true.
+    if let Some(duplicate) = check_producer(shard, replica, &batch)? {
+        return Ok(duplicate);
+    }
+    let records = stamp(&config, records, &batch, &summary, now_ms);
+    let appended = replica
+        .log
+        .append(&records, replica.leader_epoch(), now_ms)
+        .map_err(|error| refuse(&error))?;
+    metrics::add(
+        &shard.metrics.records_in,
+        u64::try_from(summary.record_count).unwrap_or(0),
+    );
+    metrics::add(&shard.metrics.record_bytes_in, records.len() as u64);
+    if !replica.is_durable() {
+        replica.wake_fetches();
+    }
+    Ok(Accepted {
+        base_offset: appended.base_offset,
+        log_append_time: appended.log_append_time,
+        log_start_offset: replica.log.log_start_offset(),
+        sequence: replica.is_durable().then_some(appended.sequence),
+    })
+}
+
+/// The batch with the broker's time where the topic wants it, and with a true largest timestamp:
+/// retention and lookups by time rest on the header. Copies only if something has to change.
+fn stamp<'a>(
+    config: &TopicConfig,
+    records: &'a [u8],
+    batch: &BatchView<'_>,
+    summary: &BatchSummary,
+    now_ms: i64,
+) -> Cow<'a, [u8]> {
+    if config.message_timestamp_type == TimestampType::LogAppendTime {
+        let mut stamped = records.to_vec();
+        set_log_append_time(&mut stamped, now_ms);
+        return stamped.into();
+    }
+    if summary.max_timestamp != batch.max_timestamp() {
+        let mut corrected = records.to_vec();
+        set_max_timestamp(&mut corrected, summary.max_timestamp);
+        return corrected.into();
+    }
+    records.into()
+}
+
+/// Everything about a batch that does not depend on the log.
+fn check_batch<'a>(
+    shard: &Shard,
+    config: &TopicConfig,
+    records: &'a [u8],
+    rules: Rules,
+    now_ms: i64,
+) -> Result<(BatchView<'a>, BatchSummary), Refused> {
+    let batch = BatchView::parse(records).map_err(|error| refuse_batch(&error))?;
+    let limits = ValidateLimits {
+        batch_bytes_max: config.max_message_bytes,
+        timestamps: allowed_timestamps(config, now_ms),
+        is_key_required: config.cleanup_policy.has_compact(),
+        is_zstd_allowed: rules.is_zstd_allowed,
+        ..ValidateLimits::default()
+    };
+    let summary = validate(&batch, &limits, &mut shard.validate_scratch.borrow_mut())
+        .map_err(|error| refuse_batch(&error))?;
+    if batch.is_transactional() {
+        let message = "transactions are not supported by this version of StreamBus";
+        return Err(Refused::new(ErrorCode::InvalidTxnState, message));
+    }
+    Ok((batch, summary))
+}
+
+/// Earliest and latest record timestamp of the topic; none where the broker stamps them itself.
+fn allowed_timestamps(config: &TopicConfig, now_ms: i64) -> Option<(i64, i64)> {
+    (config.message_timestamp_type == TimestampType::CreateTime).then(|| {
+        (
+            now_ms.saturating_sub(config.message_timestamp_before_max_ms),
+            now_ms.saturating_add(config.message_timestamp_after_max_ms),
+        )
+    })
+}
+
+/// Checks producer id, epoch and sequence; answers a duplicate as the original was answered.
+fn check_producer(
+    shard: &Shard,
+    replica: &Replica,
+    batch: &BatchView<'_>,
+) -> Result<Option<Accepted>, Refused> {
+    if batch.producer_id() < 0 {
+        return Ok(None);
+    }
+    let (first, last) = (batch.base_sequence(), batch.last_sequence());
+    let (id, epoch) = (batch.producer_id(), batch.producer_epoch());
+    match replica.log.check_sequence(id, epoch, first, last) {
+        SequenceCheck::New => Ok(None),
+        SequenceCheck::Duplicate {
+            base_offset,
+            timestamp,
+            ..
+        } => {
+            let stamps = replica.config().message_timestamp_type == TimestampType::LogAppendTime;
+            Ok(Some(Accepted {
+                base_offset,
+                log_append_time: if stamps { timestamp } else { -1 },
+                log_start_offset: replica.log.log_start_offset(),
+                // The original may not be durable yet: its answer waits for all that is gathered now.
+                sequence: replica
+                    .is_durable()
+                    .then(|| shard.storage.journal().last_sequence()),
+            }))
+        }
+        SequenceCheck::OutOfOrder { expected, found } => {
+            let message = format!("sequence {found} came where {expected} was expected");
+            Err(Refused::new(ErrorCode::OutOfOrderSequenceNumber, message))
+        }
+        SequenceCheck::StaleEpoch { current } => {
+            let message = format!("producer epoch {epoch} is older than {current}");
+            Err(Refused::new(ErrorCode::InvalidProducerEpoch, message))
+        }
+    }
+}
+
+fn refuse_batch(error: &BatchError) -> Refused {
+    let code = match error.kind() {
+        BatchErrorKind::CorruptMessage => ErrorCode::CorruptMessage,
+        BatchErrorKind::MessageTooLarge => ErrorCode::MessageTooLarge,
+        BatchErrorKind::InvalidTimestamp => ErrorCode::InvalidTimestamp,
+        BatchErrorKind::UnsupportedForMessageFormat => ErrorCode::UnsupportedForMessageFormat,
+        BatchErrorKind::UnsupportedCompressionType => ErrorCode::UnsupportedCompressionType,
+        BatchErrorKind::InvalidRecord => ErrorCode::InvalidRecord,
+    };
+    Refused::new(code, error.to_string())
+}
+
+fn refuse(error: &StorageError) -> Refused {
+    Refused::new(storage_error_code(error), error.to_string())
+}
+
+/// Maps what storage says to what a client is told.
+pub fn storage_error_code(error: &StorageError) -> ErrorCode {
+    match error {
+        StorageError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        StorageError::Corruption { .. } => ErrorCode::CorruptMessage,
+        StorageError::LogDeleted => ErrorCode::UnknownTopicOrPartition,
+        StorageError::LogBusy | StorageError::NoRoom => ErrorCode::NotLeaderOrFollower,
+        _ => ErrorCode::KafkaStorageError,
+    }
+}

@@ -1,0 +1,140 @@
+//! Makes this shard's partitions what the metadata image says: opens, closes, deletes, reconfigures.
+//!
+//! Place: the controller calls [`reconcile`] on every shard for every new image; `node` at start.
+//! Core: each shard for the partitions that it owns.
+//! Durability: a log is created and deleted through the shard's journal; after a crash the next start
+//! finds what the image names and deletes logs that no topic has any more ([`delete_orphans`]).
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use cluster::configs::{BrokerLayers, TopicConfig};
+use cluster::metadata::{Image, Topic, TopicChange};
+use storage::{LogConfig, LogId, StorageError};
+
+use super::replica::Replica;
+use super::shard::Shard;
+use super::table::PartitionKey;
+
+/// Follows `image` from the image that the shard has.
+pub async fn reconcile(shard: Rc<Shard>, image: Arc<Image>) -> Result<(), StorageError> {
+    let before = shard.image();
+    let mut outcome = Ok(());
+    for change in image.changes_since(&before) {
+        let done = match change {
+            TopicChange::Created(topic) | TopicChange::Changed(topic) => {
+                open_topic(&shard, &image, &topic).await
+            }
+            TopicChange::Deleted(topic) => delete_topic(&shard, &topic).await,
+        };
+        outcome = outcome.and(done);
+    }
+    if image.broker_configs(shard.config.node_id) != before.broker_configs(shard.config.node_id)
+        || image.broker_defaults() != before.broker_defaults()
+    {
+        for topic in image.topics() {
+            outcome = outcome.and(open_topic(&shard, &image, topic).await);
+        }
+    }
+    shard.set_image(image);
+    outcome
+}
+
+/// Opens what is not open yet, and brings epochs and configs of the rest up to date.
+async fn open_topic(shard: &Shard, image: &Image, topic: &Topic) -> Result<(), StorageError> {
+    let layers = BrokerLayers::new(image, shard.config.node_id, &shard.broker_configs);
+    let config = Rc::new(TopicConfig::resolve(&topic.configs, &layers));
+    let mut created = None;
+    for (index, partition) in topic.partitions.iter().enumerate() {
+        let key = PartitionKey {
+            topic: topic.id,
+            partition: index as i32,
+        };
+        if partition.leader != shard.config.node_id || shard.owner(key) != shard.id {
+            continue;
+        }
+        if let Some(replica) = shard.table.get(key) {
+            shard
+                .storage
+                .update_config(log_id(key), log_config(&config));
+            replica.set_leader_epoch(partition.leader_epoch);
+            replica.set_config(config.clone());
+            continue;
+        }
+        let log = match shard.storage.log(log_id(key)) {
+            Some(log) => {
+                shard
+                    .storage
+                    .update_config(log_id(key), log_config(&config));
+                log
+            }
+            None => {
+                let (log, sequence) = shard
+                    .storage
+                    .begin_create_log(log_id(key), log_config(&config))?;
+                created = Some(sequence);
+                log
+            }
+        };
+        let replica = Replica::new(key, log, partition.leader_epoch, config.clone());
+        shard.table.insert(key, replica);
+        runtime::task::yield_if_needed().await;
+    }
+    match created {
+        Some(last) => shard.storage.committed(last).await,
+        None => Ok(()),
+    }
+}
+
+async fn delete_topic(shard: &Shard, topic: &Topic) -> Result<(), StorageError> {
+    for index in 0..topic.partitions.len() {
+        let key = PartitionKey {
+            topic: topic.id,
+            partition: index as i32,
+        };
+        if let Some(replica) = shard.table.remove(key) {
+            replica.wake_fetches();
+            shard.storage.delete_log(log_id(key)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes logs whose topic is gone: its deletion was durable in the metadata and the crash came before
+/// the journal had it.
+pub async fn delete_orphans(shard: &Shard, image: &Image) -> Result<usize, StorageError> {
+    let mut deleted = 0;
+    for log in shard.storage.logs() {
+        let id = log.id();
+        let topic = image.topic_by_id(protocol::primitives::Uuid(id.topic));
+        let exists = topic.is_some_and(|topic| (id.partition as usize) < topic.partitions.len());
+        if !exists {
+            tracing::info!(log = ?id, "deleting the log of a deleted topic");
+            shard.storage.delete_log(id).await?;
+            deleted += 1;
+        }
+    }
+    Ok(deleted)
+}
+
+/// The name under which storage knows a partition.
+pub fn log_id(key: PartitionKey) -> LogId {
+    LogId {
+        topic: key.topic.0,
+        partition: key.partition as u32,
+    }
+}
+
+/// The part of a topic's configs that storage follows.
+fn log_config(config: &TopicConfig) -> LogConfig {
+    let deletes = config.cleanup_policy.has_delete();
+    LogConfig {
+        segment_bytes: config.segment_bytes,
+        segment_ms: i64::try_from(config.segment_ms).unwrap_or(i64::MAX),
+        retention_ms: config
+            .retention_ms
+            .filter(|_| deletes)
+            .map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
+        retention_bytes: config.retention_bytes.filter(|_| deletes),
+    }
+}

@@ -1,0 +1,350 @@
+//! The write-ahead journal of one shard: group commit into pre-written, recycled files.
+//!
+//! *Place*: `storage` appends to it and waits for it; nothing else writes the shard's durable truth.
+//! *Core*: the shard that opened it.
+//! *Durability*: [`Journal::committed`] answers after one aligned durable write that held the record.
+//! *Invariants*
+//! - I1. One group is in flight at most; the next gathers meanwhile. So a torn group is the last one.
+//! - I2. A group states the file use (lap) it belongs to, its predecessor's CRC and the sequence that
+//!   was durable when it was written: old content of a recycled file is never taken for new, and damage
+//!   in the middle is told from a torn end.
+//! - I3. A start writes into a fresh file use; it never appends to what it replayed.
+//! - I4. After a failed write nothing is written, answered or retried any more.
+//!
+//! *Limits*: `group_bytes_max` a gathering group, `files_max` files of `file_bytes`; the last free file is
+//! kept for records that free space ([`Journal::has_room`]).
+
+mod committed;
+mod files;
+mod format;
+mod record;
+mod replay;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime::buffer::{AppendBuf, BLOCK_BYTES};
+use runtime::sync::Notify;
+use runtime::task::{self, Class};
+use thiserror::Error;
+
+use crate::error::StorageError;
+use committed::Waiters;
+use files::Files;
+use format::GROUP_HEADER_BYTES;
+pub use record::RecordView;
+
+/// Numbers the records of one journal, from 1, without gaps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sequence(u64);
+
+impl From<u64> for Sequence {
+    fn from(value: u64) -> Self {
+        Sequence(value)
+    }
+}
+
+impl From<Sequence> for u64 {
+    fn from(sequence: Sequence) -> u64 {
+        sequence.0
+    }
+}
+
+/// The journal takes nothing any more.
+#[derive(Clone, Debug, Error)]
+#[error("journal: {reason}")]
+pub struct JournalFailed {
+    /// The first failure, or that it was closed.
+    pub reason: Arc<str>,
+}
+
+/// Settings of a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// Size of one file. 64 KiB – 4 GiB, whole blocks.
+    pub file_bytes: u64,
+    /// Files that may be in use. 2 – 1024.
+    pub files_max: usize,
+    /// Bytes that one group gathers before a further one is begun. A larger record has a group alone.
+    pub group_bytes_max: usize,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        JournalConfig { file_bytes: 64 << 20, files_max: 8, group_bytes_max: 1 << 20 }
+    }
+}
+
+/// What a start found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplayReport {
+    /// Records that were given to the visitor.
+    pub records: u64,
+    /// Bytes of a last group that was begun and not finished; it was never answered.
+    pub bytes_cut: u64,
+    /// Whether the last process closed the journal.
+    pub was_closed: bool,
+}
+
+/// Figures for metrics.
+#[derive(Clone, Debug, Default)]
+pub struct JournalCounts {
+    /// Groups made durable.
+    pub commits: u64,
+    /// Bytes written, padding included.
+    pub bytes_written: u64,
+    /// Durable writes by duration: count for each power of two of microseconds.
+    pub commit_us_log2: [u64; 32],
+    /// Sum of those durations in microseconds.
+    pub commit_us_sum: u64,
+}
+
+impl JournalCounts {
+    fn count(&mut self, bytes: usize, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.commits += 1;
+        self.bytes_written += bytes as u64;
+        self.commit_us_sum = self.commit_us_sum.saturating_add(us);
+        let bucket = (u64::BITS - us.leading_zeros()).min(31) as usize;
+        if let Some(count) = self.commit_us_log2.get_mut(bucket) {
+            *count += 1;
+        }
+    }
+}
+
+/// The journal of one shard. Clones are the same journal.
+#[derive(Clone)]
+pub struct Journal(Rc<Shared>);
+
+type Observer = Box<dyn Fn(Sequence)>;
+
+struct Shared {
+    config: JournalConfig,
+    files: Files,
+    /// Groups that gather; all but the last are full.
+    gathering: RefCell<VecDeque<Gathering>>,
+    /// A buffer that was written and can gather again.
+    spare: RefCell<Option<AppendBuf>>,
+    last: Cell<u64>,
+    durable: Cell<u64>,
+    waiters: Waiters,
+    observer: RefCell<Option<Observer>>,
+    /// Something gathered, or the journal is being closed.
+    work: Notify,
+    /// Room came free, or the journal failed.
+    room: Notify,
+    failed: RefCell<Option<JournalFailed>>,
+    is_closing: Cell<bool>,
+    counts: RefCell<JournalCounts>,
+}
+
+struct Gathering {
+    buffer: AppendBuf,
+    first: u64,
+    records: u32,
+}
+
+impl Journal {
+    /// Opens the journal in `dir`, gives every record from `replay_from` on to `visitor`, in order, and
+    /// begins a fresh file use.
+    ///
+    /// # Errors
+    /// [`StorageError::Corruption`] when a record that was durable cannot be read, or records between
+    /// `replay_from` and the oldest file are missing; [`StorageError::FormatVersion`];
+    /// [`StorageError::Io`], [`StorageError::DiskFull`]; what the visitor answers. Nothing was changed
+    /// then.
+    pub async fn open(
+        dir: &Path,
+        mut config: JournalConfig,
+        replay_from: Sequence,
+        visitor: &mut dyn FnMut(Sequence, RecordView<'_>) -> Result<(), StorageError>,
+    ) -> Result<(Journal, ReplayReport), StorageError> {
+        check(&config)?;
+        config.group_bytes_max = config.group_bytes_max.min(config.file_bytes as usize / 4);
+        let found = files::scan(dir).await?;
+        let replayed = replay::replay(&found, replay_from, visitor).await?;
+        let last = replayed.last_sequence.max(u64::from(replay_from).saturating_sub(1));
+        let files = Files::new(dir, &config, found, &replayed);
+        let shared = Rc::new(Shared {
+            config,
+            files,
+            gathering: RefCell::default(),
+            spare: RefCell::default(),
+            last: Cell::new(last),
+            durable: Cell::new(last),
+            waiters: Waiters::default(),
+            observer: RefCell::default(),
+            work: Notify::new(),
+            room: Notify::new(),
+            failed: RefCell::default(),
+            is_closing: Cell::new(false),
+            counts: RefCell::default(),
+        });
+        let mut writer = writer::Writer::new(&shared, &replayed);
+        writer.begin().await?;
+        task::spawn(Class::Network, writer.run()).detach();
+        task::spawn(Class::Background, files::make_ahead(Rc::downgrade(&shared))).detach();
+        Ok((Journal(shared), replayed.report))
+    }
+
+    /// Takes a record into the gathering group. It is durable when [`Self::committed`] says so.
+    ///
+    /// # Panics
+    /// If the record is larger than [`Self::record_bytes_max`].
+    pub fn append(&self, record: RecordView<'_>) -> Sequence {
+        let shared = &self.0;
+        let bytes = record.encoded_bytes();
+        assert!(bytes <= self.record_bytes_max(), "a record of {bytes} bytes fits in no journal file");
+        let sequence = shared.last.get() + 1;
+        let mut gathering = shared.gathering.borrow_mut();
+        let fits = gathering.back().is_some_and(|group| group.buffer.remaining() >= bytes + BLOCK_BYTES);
+        if !fits {
+            let buffer = shared.buffer_for(bytes);
+            gathering.push_back(Gathering { buffer, first: sequence, records: 0 });
+        }
+        let group = gathering.back_mut().expect("a group was begun above");
+        record.encode(&mut group.buffer);
+        group.records += 1;
+        shared.last.set(sequence);
+        shared.work.notify_one();
+        Sequence(sequence)
+    }
+
+    /// Resolves when the journal is durable through `sequence`. Costs nothing if it is already.
+    ///
+    /// # Errors
+    /// [`JournalFailed`]: it will never be known to be.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by a dropped wait.
+    pub fn committed(&self, sequence: Sequence) -> impl Future<Output = Result<(), JournalFailed>> + use<> {
+        committed::Committed::new(self.0.clone(), sequence.0)
+    }
+
+    /// The newest durable record.
+    pub fn durable_sequence(&self) -> Sequence {
+        Sequence(self.0.durable.get())
+    }
+
+    /// The newest record, durable or not.
+    pub fn last_sequence(&self) -> Sequence {
+        Sequence(self.0.last.get())
+    }
+
+    /// Has `observer` told of every commit, before those who wait for it are woken.
+    pub fn on_commit(&self, observer: impl Fn(Sequence) + 'static) {
+        *self.0.observer.borrow_mut() = Some(Box::new(observer));
+    }
+
+    /// Whether an append of `bytes` would neither wait for the group in flight nor take the space that
+    /// is kept for records that free space.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let shared = &self.0;
+        if shared.failed.borrow().is_some() {
+            return false;
+        }
+        let gathering = shared.gathering.borrow();
+        let gathered: usize = gathering.iter().map(|group| group.buffer.len()).sum();
+        let fits = gathering.is_empty()
+            || gathering.len() == 1 && gathered + bytes < shared.config.group_bytes_max;
+        fits && shared.files.has_space((gathered + bytes + 2 * BLOCK_BYTES) as u64)
+    }
+
+    /// Waits until [`Self::has_room`]; another caller may take the room first.
+    ///
+    /// # Errors
+    /// [`JournalFailed`].
+    pub async fn room(&self, bytes: usize) -> Result<(), JournalFailed> {
+        while !self.has_room(bytes) {
+            if let Some(failed) = &*self.0.failed.borrow() {
+                return Err(failed.clone());
+            }
+            self.0.room.notified().await;
+        }
+        // Others may fit beside this caller.
+        self.0.room.notify_one();
+        Ok(())
+    }
+
+    /// Largest record, in bytes of its encoding.
+    pub fn record_bytes_max(&self) -> usize {
+        (self.0.config.file_bytes as usize - BLOCK_BYTES) - BLOCK_BYTES - GROUP_HEADER_BYTES
+    }
+
+    /// Says that every effect of the records through `sequence` is durable elsewhere: files that hold
+    /// no later ones are recycled.
+    pub fn release_through(&self, sequence: Sequence) {
+        if self.0.files.release_through(sequence.0) {
+            self.0.room.notify_one();
+        }
+    }
+
+    /// Part of the allowed files that holds records which are not released.
+    pub fn used_percent(&self) -> u64 {
+        self.0.files.used_percent()
+    }
+
+    /// Figures for metrics.
+    pub fn counts(&self) -> JournalCounts {
+        self.0.counts.borrow().clone()
+    }
+
+    /// Commits what has gathered and writes the mark of an orderly end. Nothing is taken afterwards.
+    ///
+    /// # Errors
+    /// [`JournalFailed`].
+    pub async fn close(&self) -> Result<(), JournalFailed> {
+        let last = self.last_sequence();
+        self.committed(last).await?;
+        self.0.is_closing.set(true);
+        self.0.work.notify_one();
+        self.0.waiters.closed().await;
+        match &*self.0.failed.borrow() {
+            Some(failed) if !self.0.waiters.is_closed() => Err(failed.clone()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Shared {
+    /// A buffer with room for a record of `bytes`, the group's header in it.
+    fn buffer_for(&self, bytes: usize) -> AppendBuf {
+        let wanted = (bytes + GROUP_HEADER_BYTES).next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
+        let spare = self.spare.borrow_mut().take();
+        let spare = spare.filter(|buffer| buffer.capacity() >= wanted);
+        let mut buffer = spare.unwrap_or_else(|| {
+            AppendBuf::with_capacity(wanted.max(self.config.group_bytes_max + 2 * BLOCK_BYTES))
+        });
+        buffer.append_zeros(GROUP_HEADER_BYTES);
+        buffer
+    }
+
+    /// Takes nothing any more (I4), and tells everybody who waits.
+    fn fail(&self, reason: String) {
+        let failed = JournalFailed { reason: reason.into() };
+        self.failed.borrow_mut().get_or_insert(failed);
+        self.waiters.wake_all();
+        self.room.notify_waiters();
+        self.room.notify_one();
+    }
+}
+
+fn check(config: &JournalConfig) -> Result<(), StorageError> {
+    let blocks = BLOCK_BYTES as u64;
+    let is_size = config.file_bytes % blocks == 0 && (64 << 10..=4 << 30).contains(&config.file_bytes);
+    let checks = [
+        ("journal.file_bytes", config.file_bytes, is_size, "whole blocks, 64 KiB to 4 GiB"),
+        ("journal.files_max", config.files_max as u64, (2..=1024).contains(&config.files_max), "2 to 1024"),
+    ];
+    match checks.into_iter().find(|(_, _, valid, _)| !valid) {
+        None => Ok(()),
+        Some((name, value, _, allowed)) => Err(StorageError::InvalidSetting { name, value, allowed }),
+    }
+}

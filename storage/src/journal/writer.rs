@@ -1,0 +1,131 @@
+//! The task that writes groups: one durable write at a time, the next group gathers meanwhile.
+
+use std::rc::Rc;
+
+use runtime::buffer::{AppendBuf, BLOCK_BYTES};
+use runtime::file::Durability;
+use runtime::time;
+
+use super::format::{GROUP_HEADER_BYTES, GroupHeader, padded};
+use super::replay::Replayed;
+use super::{Gathering, Sequence, Shared};
+use crate::error::StorageError;
+
+pub(super) struct Writer {
+    shared: Rc<Shared>,
+    generation: u64,
+    lap: u64,
+    previous_crc: u32,
+}
+
+impl Writer {
+    /// A writer that goes on after what was replayed, in a generation of its own.
+    pub(super) fn new(shared: &Rc<Shared>, replayed: &Replayed) -> Self {
+        Writer {
+            shared: shared.clone(),
+            generation: replayed.generation + 1,
+            lap: replayed.lap_max,
+            previous_crc: replayed.last_crc,
+        }
+    }
+
+    /// Begins a file and states in it that this generation has begun.
+    pub(super) async fn begin(&mut self) -> Result<(), StorageError> {
+        self.write_empty(false).await
+    }
+
+    async fn write_empty(&mut self, is_end: bool) -> Result<(), StorageError> {
+        let mut buffer = AppendBuf::with_capacity(2 * BLOCK_BYTES);
+        buffer.append_zeros(GROUP_HEADER_BYTES);
+        let first = self.shared.last.get() + 1;
+        self.write(&mut Gathering { buffer, first, records: 0 }, is_end).await
+    }
+
+    /// Writes groups until the journal is closed or fails.
+    pub(super) async fn run(mut self) {
+        loop {
+            let next = self.shared.gathering.borrow_mut().pop_front();
+            let Some(mut group) = next else {
+                if self.shared.is_closing.get() {
+                    match self.write_empty(true).await {
+                        Ok(()) => self.shared.waiters.set_closed(),
+                        Err(error) => self.shared.fail(error.to_string()),
+                    }
+                    self.shared.fail("it was closed".to_owned());
+                    self.shared.files.wanted.notify_one();
+                    return;
+                }
+                self.shared.work.notified().await;
+                continue;
+            };
+            let last = group.first + u64::from(group.records) - 1;
+            if let Err(error) = self.write(&mut group, false).await {
+                tracing::error!(%error, "the journal failed; nothing is acknowledged any more");
+                self.shared.fail(error.to_string());
+                return;
+            }
+            self.committed(last, group.buffer);
+        }
+    }
+
+    async fn write(&mut self, group: &mut Gathering, is_end: bool) -> Result<(), StorageError> {
+        let payload_bytes = group.buffer.len() - GROUP_HEADER_BYTES;
+        let bytes = padded(payload_bytes);
+        let (file, position) = self.place(bytes as u64, group.first - 1).await?;
+        let header = GroupHeader {
+            lap: self.lap,
+            generation: self.generation,
+            first: group.first,
+            records: group.records,
+            payload_bytes: u32::try_from(payload_bytes).expect("a group fits in a file"),
+            durable: self.shared.durable.get(),
+            previous_crc: self.previous_crc,
+            is_end,
+            crc: 0,
+        };
+        group.buffer.append_zeros(bytes - group.buffer.len());
+        let unsealed = group.buffer.as_unique_mut().expect("nobody reads a group that gathers");
+        let crc = header.seal(unsealed);
+        let begun = time::now();
+        let written = file.file.write_at(position, group.buffer.slice(0..bytes), Durability::DataSync);
+        written.await.map_err(|error| StorageError::io("write", &file.path, error))?;
+        self.shared.counts.borrow_mut().count(bytes, time::now() - begun);
+        self.previous_crc = crc;
+        self.shared.files.advance(bytes as u64);
+        Ok(())
+    }
+
+    /// Where a group of `bytes` goes: behind the last one, or to the beginning of the next file.
+    async fn place(
+        &mut self,
+        bytes: u64,
+        last: u64,
+    ) -> Result<(super::files::JournalFile, u64), StorageError> {
+        let mut in_use = self.shared.files.position();
+        loop {
+            if let Some((file, position)) = in_use
+                && position + bytes <= file.bytes
+            {
+                return Ok((file, position));
+            }
+            let file = self.shared.files.begin_next(last).await?;
+            self.lap += 1;
+            in_use = Some((file, BLOCK_BYTES as u64));
+        }
+    }
+
+    fn committed(&self, last: u64, mut buffer: AppendBuf) {
+        let shared = &self.shared;
+        assert!(last > shared.durable.get(), "commits go forward");
+        shared.durable.set(last);
+        let usual = shared.config.group_bytes_max + 2 * BLOCK_BYTES;
+        if buffer.capacity() <= usual && buffer.try_clear() {
+            *shared.spare.borrow_mut() = Some(buffer);
+        }
+        if let Some(observer) = &*shared.observer.borrow() {
+            observer(Sequence::from(last));
+        }
+        shared.waiters.wake_through(last);
+        shared.room.notify_one();
+    }
+}
