@@ -88,7 +88,12 @@ pub struct ReadCacheCounts {
 
 impl ReadCache {
     pub(crate) fn new(bytes_max: u64, window_bytes: u64, budget: MemoryBudget) -> Self {
-        ReadCache { state: RefCell::default(), bytes_max, window_bytes, budget }
+        ReadCache {
+            state: RefCell::default(),
+            bytes_max,
+            window_bytes,
+            budget,
+        }
     }
 
     pub(crate) fn window_bytes(&self) -> u64 {
@@ -97,7 +102,11 @@ impl ReadCache {
 
     pub(crate) fn counts(&self) -> ReadCacheCounts {
         let state = self.state.borrow();
-        ReadCacheCounts { hits: state.hits, misses: state.misses, bytes: state.bytes }
+        ReadCacheCounts {
+            hits: state.hits,
+            misses: state.misses,
+            bytes: state.bytes,
+        }
     }
 
     /// Looks for a window with more than `bytes_min` bytes. A window that was read when the file
@@ -150,11 +159,23 @@ impl ReadCache {
                 return;
             }
         }
-        let Some(charge) = self.budget.try_charge(bytes as usize) else { return };
+        let Some(charge) = self.budget.try_charge(bytes as usize) else {
+            return;
+        };
         let used = state.uses;
         state.bytes += bytes;
-        state.ready.insert(key, Ready { slice, used, _charge: charge });
-        assert!(state.bytes <= self.bytes_max, "the read cache outgrew its bound");
+        state.ready.insert(
+            key,
+            Ready {
+                slice,
+                used,
+                _charge: charge,
+            },
+        );
+        assert!(
+            state.bytes <= self.bytes_max,
+            "the read cache outgrew its bound"
+        );
     }
 
     /// Gives back the memory of the least recently used window; `false` when there is none.
@@ -179,7 +200,11 @@ impl ReadCache {
 
 impl CacheState {
     fn evict_oldest(&mut self) -> bool {
-        let oldest = self.ready.iter().min_by_key(|(_, ready)| ready.used).map(|(key, _)| *key);
+        let oldest = self
+            .ready
+            .iter()
+            .min_by_key(|(_, ready)| ready.used)
+            .map(|(key, _)| *key);
         match oldest.and_then(|key| self.ready.remove(&key)) {
             Some(ready) => {
                 self.bytes -= ready.slice.backing_bytes() as u64;

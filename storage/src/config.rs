@@ -74,20 +74,65 @@ impl StorageConfig {
     /// [`StorageError::InvalidSetting`] names the first setting out of bounds.
     pub fn validate(&self) -> Result<(), StorageError> {
         let block = 4 * KIB;
-        let power = |value: u64, max: u64| value.is_power_of_two() && (block..=max).contains(&value);
+        let power =
+            |value: u64, max: u64| value.is_power_of_two() && (block..=max).contains(&value);
         let checks = [
-            ("write_behind_bytes", self.write_behind_bytes, (block..=64 * MIB).contains(&self.write_behind_bytes), "4 KiB to 64 MiB"),
-            ("write_behind_concurrency", self.write_behind_concurrency as u64, (1..=256).contains(&self.write_behind_concurrency), "1 to 256"),
-            ("read_window_bytes", self.read_window_bytes, power(self.read_window_bytes, 8 * MIB), "a power of two from 4 KiB to 8 MiB"),
-            ("chunk_bytes_max", self.chunk_bytes_max, power(self.chunk_bytes_max, 16 * MIB), "a power of two from 4 KiB to 16 MiB"),
-            ("checkpoint_journal_percent", u64::from(self.checkpoint_journal_percent), (1..=90).contains(&self.checkpoint_journal_percent), "1 to 90"),
-            ("open_files_max", self.open_files_max as u64, self.open_files_max >= 8, "at least 8"),
-            ("checkpoint_tail_bytes_max", self.checkpoint_tail_bytes_max, (block..=MIB).contains(&self.checkpoint_tail_bytes_max), "4 KiB to 1 MiB"),
-            ("cache_bytes_max", self.cache_bytes_max, self.cache_bytes_max >= 4 * self.chunk_bytes_max, "at least four times chunk_bytes_max"),
+            (
+                "write_behind_bytes",
+                self.write_behind_bytes,
+                (block..=64 * MIB).contains(&self.write_behind_bytes),
+                "4 KiB to 64 MiB",
+            ),
+            (
+                "write_behind_concurrency",
+                self.write_behind_concurrency as u64,
+                (1..=256).contains(&self.write_behind_concurrency),
+                "1 to 256",
+            ),
+            (
+                "read_window_bytes",
+                self.read_window_bytes,
+                power(self.read_window_bytes, 8 * MIB),
+                "a power of two from 4 KiB to 8 MiB",
+            ),
+            (
+                "chunk_bytes_max",
+                self.chunk_bytes_max,
+                power(self.chunk_bytes_max, 16 * MIB),
+                "a power of two from 4 KiB to 16 MiB",
+            ),
+            (
+                "checkpoint_journal_percent",
+                u64::from(self.checkpoint_journal_percent),
+                (1..=90).contains(&self.checkpoint_journal_percent),
+                "1 to 90",
+            ),
+            (
+                "open_files_max",
+                self.open_files_max as u64,
+                self.open_files_max >= 8,
+                "at least 8",
+            ),
+            (
+                "checkpoint_tail_bytes_max",
+                self.checkpoint_tail_bytes_max,
+                (block..=MIB).contains(&self.checkpoint_tail_bytes_max),
+                "4 KiB to 1 MiB",
+            ),
+            (
+                "cache_bytes_max",
+                self.cache_bytes_max,
+                self.cache_bytes_max >= 4 * self.chunk_bytes_max,
+                "at least four times chunk_bytes_max",
+            ),
         ];
         match checks.into_iter().find(|(_, _, valid, _)| !valid) {
             None => Ok(()),
-            Some((name, value, _, allowed)) => Err(StorageError::InvalidSetting { name, value, allowed }),
+            Some((name, value, _, allowed)) => Err(StorageError::InvalidSetting {
+                name,
+                value,
+                allowed,
+            }),
         }
     }
 }

@@ -22,6 +22,10 @@ use crate::journal::{Journal, Sequence};
 use crate::partition_log::tail_chunks::ChunkMemory;
 use crate::partition_log::{Log, PartitionLog};
 use crate::segment::files::OpenFiles;
+use crate::tasks::Tasks;
+
+/// Checkpoints are apart by at least this part of a journal file.
+const CHECKPOINT_FILE_SHARE: u64 = 4;
 
 /// A called-back observer of durable ends.
 type DurableObserver = Rc<dyn Fn(&PartitionLog)>;
@@ -43,11 +47,11 @@ pub(crate) struct Engine {
     pub(crate) log_dirs_made: Cell<u64>,
     pub(crate) log_dirs_synced: Cell<u64>,
     pub(crate) removals: RefCell<VecDeque<Removal>>,
-    /// Removals taken off the queue and not finished.
-    pub(crate) removals_running: Cell<usize>,
+    pub(crate) tasks: Tasks,
     pub(crate) is_closing: Cell<bool>,
     pub(crate) queues: Queues,
     observer: RefCell<Option<DurableObserver>>,
+    journal_bytes_at_checkpoint: Cell<u64>,
     chunk_bytes: Cell<u64>,
     dirty_bytes: Cell<u64>,
     offline: RefCell<Option<String>>,
@@ -83,12 +87,22 @@ pub(crate) struct Removal {
 }
 
 impl Engine {
-    pub(crate) fn new(data_dir: PathBuf, shard: u32, config: StorageConfig, budget: MemoryBudget, journal: Journal) -> Self {
+    pub(crate) fn new(
+        data_dir: PathBuf,
+        shard: u32,
+        config: StorageConfig,
+        budget: MemoryBudget,
+        journal: Journal,
+    ) -> Self {
         Engine {
             data_dir,
             shard,
             files: OpenFiles::new(config.open_files_max),
-            read_cache: ReadCache::new(config.read_cache_bytes_max, config.read_window_bytes, budget.clone()),
+            read_cache: ReadCache::new(
+                config.read_cache_bytes_max,
+                config.read_window_bytes,
+                budget.clone(),
+            ),
             config,
             budget,
             journal,
@@ -98,10 +112,11 @@ impl Engine {
             log_dirs_made: Cell::new(1),
             log_dirs_synced: Cell::new(0),
             removals: RefCell::default(),
-            removals_running: Cell::new(0),
+            tasks: Tasks::default(),
             is_closing: Cell::new(false),
             queues: Queues::default(),
             observer: RefCell::new(None),
+            journal_bytes_at_checkpoint: Cell::new(0),
             chunk_bytes: Cell::new(0),
             dirty_bytes: Cell::new(0),
             offline: RefCell::new(None),
@@ -113,7 +128,9 @@ impl Engine {
     pub(crate) fn check_online(&self) -> Result<(), StorageError> {
         match &*self.offline.borrow() {
             None => Ok(()),
-            Some(reason) => Err(StorageError::Offline { reason: reason.clone() }),
+            Some(reason) => Err(StorageError::Offline {
+                reason: reason.clone(),
+            }),
         }
     }
 
@@ -144,7 +161,11 @@ impl Engine {
 
     /// Notes that `log` ends at `log_end` once `sequence` is durable.
     pub(crate) fn note_pending(&self, sequence: Sequence, log_end: i64, log: Weak<Log>) {
-        self.queues.pending.borrow_mut().push_back(PendingCommit { sequence, log_end, log });
+        self.queues.pending.borrow_mut().push_back(PendingCommit {
+            sequence,
+            log_end,
+            log,
+        });
     }
 
     /// Called by the journal after each group commit, before waiters are woken.
@@ -152,9 +173,16 @@ impl Engine {
         let mut touched: Vec<Rc<Log>> = Vec::new();
         {
             let mut pending = self.queues.pending.borrow_mut();
-            while pending.front().is_some_and(|commit| commit.sequence <= durable) {
-                let Some(commit) = pending.pop_front() else { break };
-                let Some(log) = commit.log.upgrade() else { continue };
+            while pending
+                .front()
+                .is_some_and(|commit| commit.sequence <= durable)
+            {
+                let Some(commit) = pending.pop_front() else {
+                    break;
+                };
+                let Some(log) = commit.log.upgrade() else {
+                    continue;
+                };
                 if log.note_durable(commit.log_end) {
                     touched.push(log);
                 }
@@ -167,7 +195,7 @@ impl Engine {
                 observer(&PartitionLog::from(log));
             }
         }
-        if !self.removals.borrow().is_empty() {
+        if !self.removals.borrow().is_empty() || self.wants_checkpoint() {
             self.wake.notify_one();
         }
     }
@@ -189,12 +217,23 @@ impl Engine {
 
     /// Lets the journal go below `sequence`: a durable checkpoint has it all.
     pub(crate) fn release_journal_below(&self, sequence: u64) {
-        self.journal.release_through(Sequence::from(sequence.saturating_sub(1)));
+        self.journal
+            .release_through(Sequence::from(sequence.saturating_sub(1)));
     }
 
-    /// How much of the journal's files is taken by records that are needed still, in percent.
-    pub(crate) fn journal_used_percent(&self) -> u64 {
-        self.journal.used_percent()
+    /// Whether the journal is full enough for a checkpoint, and has grown since the last one: what
+    /// lies in the file in use is not given back by another.
+    pub(crate) fn wants_checkpoint(&self) -> bool {
+        let is_full =
+            self.journal.used_percent() >= u64::from(self.config.checkpoint_journal_percent);
+        let grown = || self.journal.counts().bytes_written - self.journal_bytes_at_checkpoint.get();
+        is_full && grown() >= self.config.journal.file_bytes / CHECKPOINT_FILE_SHARE
+    }
+
+    /// A checkpoint begins now.
+    pub(crate) fn note_checkpoint(&self) {
+        self.journal_bytes_at_checkpoint
+            .set(self.journal.counts().bytes_written);
     }
 
     /// Has files deleted once the removal's record is durable.
@@ -214,7 +253,10 @@ impl Engine {
 
     pub(crate) fn remove_dirty(&self, bytes: u64) {
         let dirty = self.dirty_bytes.get();
-        assert!(bytes <= dirty, "{bytes} bytes written of {dirty} dirty ones");
+        assert!(
+            bytes <= dirty,
+            "{bytes} bytes written of {dirty} dirty ones"
+        );
         self.dirty_bytes.set(dirty - bytes);
     }
 
@@ -237,26 +279,36 @@ impl Engine {
 
     /// Memory for a chunk of `log`, evicting older chunks if need be. `None`: there is none until
     /// the write-behind has got further. `is_forced`: beyond the bounds, for what cannot be put off.
-    pub(crate) fn chunk_memory(&self, capacity: usize, log: &Weak<Log>, is_forced: bool) -> Option<ChunkMemory> {
+    pub(crate) fn chunk_memory(
+        &self,
+        capacity: usize,
+        log: &Weak<Log>,
+        is_forced: bool,
+    ) -> Option<ChunkMemory> {
         let bytes = capacity as u64;
         while self.chunk_bytes.get() + bytes > self.config.cache_bytes_max && self.evict_one() {}
         let fits = self.chunk_bytes.get() + bytes <= self.config.cache_bytes_max;
         let mut charge = self.budget.try_charge(capacity);
-        while charge.is_none() && self.evict_one() {
+        while charge.is_none() && (self.read_cache.evict_one() || self.evict_one()) {
             charge = self.budget.try_charge(capacity);
         }
         if (!fits || charge.is_none()) && !is_forced {
             return None;
         }
         self.adopt_chunk(bytes, log.clone());
-        Some(ChunkMemory { buffer: AppendBuf::with_capacity(capacity), charge })
+        Some(ChunkMemory {
+            buffer: AppendBuf::with_capacity(capacity),
+            charge,
+        })
     }
 
     /// Gives back the memory of the oldest chunk that has been written; `false` when there is none.
     pub(crate) fn evict_one(&self) -> bool {
         let attempts = self.queues.chunks.borrow().len();
         for _ in 0..attempts {
-            let Some(entry) = self.queues.chunks.borrow_mut().pop_front() else { return false };
+            let Some(entry) = self.queues.chunks.borrow_mut().pop_front() else {
+                return false;
+            };
             let Some(log) = entry.upgrade() else { continue };
             match log.evict_chunk() {
                 Eviction::Freed { bytes, remains } => {

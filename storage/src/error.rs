@@ -91,6 +91,14 @@ pub enum StorageError {
         /// What it is.
         found: i64,
     },
+    /// A batch that the journal's files cannot hold.
+    #[error("a batch of {bytes} bytes is larger than the journal takes: {bytes_max}")]
+    BatchTooLarge {
+        /// Bytes of the batch.
+        bytes: u64,
+        /// The most that are taken.
+        bytes_max: u64,
+    },
     /// A log of that name exists.
     #[error("log {log} exists")]
     LogExists {

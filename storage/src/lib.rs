@@ -19,6 +19,7 @@ mod partition_log;
 mod recovery;
 mod segment;
 mod storage;
+mod tasks;
 mod write_behind;
 
 pub use cache::ReadCacheCounts;

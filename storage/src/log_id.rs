@@ -30,8 +30,14 @@ const SHARD_BITS: u32 = 16;
 
 /// The incarnation that `shard` makes from its `counter`.
 pub(crate) fn incarnation(counter: u64, shard: u32) -> u64 {
-    assert!(shard < 1 << SHARD_BITS, "shard {shard} needs more than {SHARD_BITS} bits");
-    assert!(counter < 1 << (u64::BITS - SHARD_BITS), "incarnation counter {counter} is used up");
+    assert!(
+        shard < 1 << SHARD_BITS,
+        "shard {shard} needs more than {SHARD_BITS} bits"
+    );
+    assert!(
+        counter < 1 << (u64::BITS - SHARD_BITS),
+        "incarnation counter {counter} is used up"
+    );
     counter << SHARD_BITS | u64::from(shard)
 }
 
@@ -67,9 +73,15 @@ mod tests {
 
     #[test]
     fn a_log_directory_names_topic_partition_and_incarnation() {
-        let id = LogId { topic: [0xab; 16], partition: 12 };
+        let id = LogId {
+            topic: [0xab; 16],
+            partition: 12,
+        };
         let path = log_dir(Path::new("/d"), id, 0x2a);
         let topic = "ab".repeat(16);
-        assert_eq!(path, PathBuf::from(format!("/d/logs/{topic}-12-000000000000002a")));
+        assert_eq!(
+            path,
+            PathBuf::from(format!("/d/logs/{topic}-12-000000000000002a"))
+        );
     }
 }

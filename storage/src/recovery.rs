@@ -21,6 +21,7 @@ use crate::journal::{RecordView, Sequence};
 use crate::log_id::{LogId, incarnation_counter};
 use crate::partition_log::state::LogState;
 use crate::partition_log::tail_chunks::ChunkMemory;
+use crate::segment::Segment;
 use crate::segment::batch_header::{BatchHeader, HEADER_BYTES};
 
 /// A log while its records are replayed.
@@ -59,7 +60,9 @@ pub(crate) struct Recovery {
     unknown: BTreeSet<u64>,
     pub(crate) next_incarnation_counter: u64,
     /// The newest sequence that any entry of the table had applied.
-    pub(crate) applied_max: u64,
+    applied_max: u64,
+    /// The sequence that the next record must have.
+    next_sequence: u64,
     pub(crate) report: RecoveryReport,
     journal_dir: PathBuf,
     budget: MemoryBudget,
@@ -68,15 +71,34 @@ pub(crate) struct Recovery {
 }
 
 impl Recovery {
-    pub(crate) fn new(table: Table, journal_dir: PathBuf, config: &StorageConfig, budget: MemoryBudget, now_ms: i64) -> Self {
+    pub(crate) fn new(
+        table: Table,
+        journal_dir: PathBuf,
+        config: &StorageConfig,
+        budget: MemoryBudget,
+        now_ms: i64,
+    ) -> Self {
         let mut next_incarnation_counter = table.header.next_incarnation_counter;
         let mut logs = BTreeMap::new();
         let mut applied_max = 0;
         for entry in table.entries {
-            let entry::LogEntry { id, incarnation, applied, state } = entry;
-            next_incarnation_counter = next_incarnation_counter.max(incarnation_counter(incarnation) + 1);
+            let entry::LogEntry {
+                id,
+                incarnation,
+                applied,
+                state,
+            } = entry;
+            next_incarnation_counter =
+                next_incarnation_counter.max(incarnation_counter(incarnation) + 1);
             applied_max = applied_max.max(applied);
-            let log = RecoveredLog { id, incarnation, applied, state, cut: None, dropped_segments: Vec::new() };
+            let log = RecoveredLog {
+                id,
+                incarnation,
+                applied,
+                state,
+                cut: None,
+                dropped_segments: Vec::new(),
+            };
             logs.insert(incarnation, log);
         }
         Recovery {
@@ -85,6 +107,7 @@ impl Recovery {
             unknown: BTreeSet::new(),
             next_incarnation_counter,
             applied_max,
+            next_sequence: table.header.replay_from,
             report: RecoveryReport::default(),
             journal_dir,
             budget,
@@ -97,11 +120,22 @@ impl Recovery {
     ///
     /// # Errors
     /// [`StorageError::Corruption`] when it does not follow from what came before.
-    pub(crate) fn apply(&mut self, sequence: Sequence, record: RecordView<'_>) -> Result<(), StorageError> {
+    pub(crate) fn apply(
+        &mut self,
+        sequence: Sequence,
+        record: RecordView<'_>,
+    ) -> Result<(), StorageError> {
         let sequence = u64::from(sequence);
+        self.check_follows(sequence)?;
+        self.next_sequence = sequence + 1;
         let incarnation = record.incarnation();
-        self.next_incarnation_counter = self.next_incarnation_counter.max(incarnation_counter(incarnation) + 1);
-        if let RecordView::Create { topic, partition, .. } = record {
+        self.next_incarnation_counter = self
+            .next_incarnation_counter
+            .max(incarnation_counter(incarnation) + 1);
+        if let RecordView::Create {
+            topic, partition, ..
+        } = record
+        {
             self.create(sequence, incarnation, LogId { topic, partition });
             return Ok(());
         }
@@ -109,7 +143,13 @@ impl Recovery {
             // The table was made after this log's deletion: its `Delete` must be ahead (I2).
             match record {
                 RecordView::Delete { .. } => self.unknown.remove(&incarnation),
-                _ if self.deleted.iter().any(|log| log.incarnation == incarnation) => false,
+                _ if self
+                    .deleted
+                    .iter()
+                    .any(|log| log.incarnation == incarnation) =>
+                {
+                    false
+                }
                 _ => self.unknown.insert(incarnation),
             };
             return Ok(());
@@ -124,18 +164,74 @@ impl Recovery {
             self.deleted.extend(deleted);
             return Ok(());
         }
-        let memory = ReplayMemory { budget: &self.budget, chunk_bytes_max: self.chunk_bytes_max };
+        let memory = ReplayMemory {
+            budget: &self.budget,
+            chunk_bytes_max: self.chunk_bytes_max,
+        };
         let applied = log.apply(record, &memory, self.now_ms);
         match applied {
             Ok(bytes) => {
                 self.report.bytes_applied += bytes;
                 Ok(())
             }
-            Err(Mismatch { field, expected, found }) => {
-                let expected = format!("record {sequence} of log {} with {field} {expected}", log.id);
-                Err(StorageError::corruption(&self.journal_dir, 0, expected, found))
+            Err(Mismatch {
+                field,
+                expected,
+                found,
+            }) => {
+                let expected = format!(
+                    "record {sequence} of log {} with {field} {expected}",
+                    log.id
+                );
+                Err(StorageError::corruption(
+                    &self.journal_dir,
+                    0,
+                    expected,
+                    found,
+                ))
             }
         }
+    }
+
+    /// The journal must reach back to the table, without a gap: otherwise a newer table had
+    /// released what is missing, and that one is damaged.
+    fn check_follows(&self, sequence: u64) -> Result<(), StorageError> {
+        if sequence == self.next_sequence {
+            return Ok(());
+        }
+        let expected = format!(
+            "record {} (the newest checkpoint table must be damaged; restore the shard's directory from a backup)",
+            self.next_sequence
+        );
+        let found = format!("record {sequence}");
+        Err(StorageError::corruption(
+            &self.journal_dir,
+            0,
+            expected,
+            found,
+        ))
+    }
+
+    /// Checks that the journal, whose newest record has `last_sequence`, was replayed to its end and
+    /// reaches as far as the table.
+    ///
+    /// # Errors
+    /// [`StorageError::Corruption`].
+    pub(crate) fn check_end(&self, last_sequence: u64) -> Result<(), StorageError> {
+        self.check_follows(last_sequence + 1)?;
+        if last_sequence < self.applied_max {
+            let expected = format!(
+                "records through {}, which the checkpoint has applied",
+                self.applied_max
+            );
+            return Err(StorageError::corruption(
+                &self.journal_dir,
+                0,
+                expected,
+                last_sequence,
+            ));
+        }
+        Ok(())
     }
 
     fn create(&mut self, sequence: u64, incarnation: u64, id: LogId) {
@@ -146,7 +242,14 @@ impl Recovery {
         }
         self.report.records_applied += 1;
         let state = LogState::new(self.now_ms);
-        let log = RecoveredLog { id, incarnation, applied: sequence, state, cut: None, dropped_segments: Vec::new() };
+        let log = RecoveredLog {
+            id,
+            incarnation,
+            applied: sequence,
+            state,
+            cut: None,
+            dropped_segments: Vec::new(),
+        };
         self.logs.insert(incarnation, log);
     }
 
@@ -154,14 +257,27 @@ impl Recovery {
     ///
     /// # Errors
     /// [`StorageError::Corruption`] when records of an unknown incarnation were met and no `Delete`.
-    pub(crate) fn finish(self) -> Result<(Vec<RecoveredLog>, Vec<RecoveredLog>, RecoveryReport, u64), StorageError> {
+    pub(crate) fn finish(
+        self,
+    ) -> Result<(Vec<RecoveredLog>, Vec<RecoveredLog>, RecoveryReport, u64), StorageError> {
         if let Some(incarnation) = self.unknown.first() {
-            let expected = "every record's log incarnation in the checkpoint table, or its Delete record";
-            return Err(StorageError::corruption(&self.journal_dir, 0, expected, format!("incarnation {incarnation:016x}")));
+            let expected =
+                "every record's log incarnation in the checkpoint table, or its Delete record";
+            return Err(StorageError::corruption(
+                &self.journal_dir,
+                0,
+                expected,
+                format!("incarnation {incarnation:016x}"),
+            ));
         }
         let mut report = self.report;
         report.logs = self.logs.len();
-        Ok((self.logs.into_values().collect(), self.deleted, report, self.next_incarnation_counter))
+        Ok((
+            self.logs.into_values().collect(),
+            self.deleted,
+            report,
+            self.next_incarnation_counter,
+        ))
     }
 }
 
@@ -179,15 +295,33 @@ struct ReplayMemory<'a> {
 }
 
 fn expect(field: &'static str, expected: i64, found: i64) -> Result<(), Mismatch> {
-    if expected == found { Ok(()) } else { Err(Mismatch { field, expected, found }) }
+    if expected == found {
+        Ok(())
+    } else {
+        Err(Mismatch {
+            field,
+            expected,
+            found,
+        })
+    }
 }
 
 impl RecoveredLog {
     /// Answers the bytes of batches that were appended.
-    fn apply(&mut self, record: RecordView<'_>, memory: &ReplayMemory<'_>, now_ms: i64) -> Result<u64, Mismatch> {
+    fn apply(
+        &mut self,
+        record: RecordView<'_>,
+        memory: &ReplayMemory<'_>,
+        now_ms: i64,
+    ) -> Result<u64, Mismatch> {
         let state = &mut self.state;
         match record {
-            RecordView::Append { base_offset, position, bytes, .. } => {
+            RecordView::Append {
+                base_offset,
+                position,
+                bytes,
+                ..
+            } => {
                 expect("base offset", state.log_end, base_offset)?;
                 expect("position", state.active().bytes() as i64, position as i64)?;
                 replay_append(state, bytes, memory, now_ms)?;
@@ -198,21 +332,34 @@ impl RecoveredLog {
                 expect("base offset", state.log_end, base_offset)?;
                 state.roll(self.incarnation, now_ms);
             }
-            RecordView::EpochStart { epoch, start_offset, .. } => {
+            RecordView::EpochStart {
+                epoch,
+                start_offset,
+                ..
+            } => {
                 expect("start offset", state.log_end, start_offset)?;
                 state.epochs.begin(epoch, start_offset);
             }
             RecordView::LogStart { offset, .. } => {
                 if offset > state.log_end {
-                    return Err(Mismatch { field: "offset of at most", expected: state.log_end, found: offset });
+                    return Err(Mismatch {
+                        field: "offset of at most",
+                        expected: state.log_end,
+                        found: offset,
+                    });
                 }
-                self.dropped_segments.extend(state.advance_log_start(offset).segments);
+                self.dropped_segments
+                    .extend(state.advance_log_start(offset).segments);
             }
             RecordView::TailBlock { bytes, .. } => self.cut = Some(bytes.to_vec()),
             RecordView::Truncate { offset, .. } => self.replay_truncate(offset)?,
             RecordView::Create { .. } | RecordView::Delete { .. } => {}
             RecordView::Release { .. } | RecordView::Extent { .. } => {
-                return Err(Mismatch { field: "a kind that this version writes", expected: 0, found: 1 });
+                return Err(Mismatch {
+                    field: "a kind that this version writes",
+                    expected: 0,
+                    found: 1,
+                });
             }
         }
         assert!(self.state.check_invariants());
@@ -221,15 +368,28 @@ impl RecoveredLog {
 
     /// Replaces the state by the one that was journaled with the truncation.
     fn replay_truncate(&mut self, offset: i64) -> Result<(), Mismatch> {
-        let missing = Mismatch { field: "a TailBlock before Truncate to", expected: offset, found: -1 };
+        let missing = Mismatch {
+            field: "a TailBlock before Truncate to",
+            expected: offset,
+            found: -1,
+        };
         let cut = self.cut.take().ok_or(missing)?;
         let entry = entry::decode(&mut FieldReader::new(&cut));
         let Ok(entry) = entry else {
-            return Err(Mismatch { field: "a readable TailBlock before Truncate to", expected: offset, found: -1 });
+            return Err(Mismatch {
+                field: "a readable TailBlock before Truncate to",
+                expected: offset,
+                found: -1,
+            });
         };
         expect("log end offset", entry.state.log_end, offset)?;
         let kept = entry.state.active().base_offset();
-        let gone = self.state.segments.iter().map(|segment| segment.base_offset()).filter(|base| *base > kept);
+        let gone = self
+            .state
+            .segments
+            .iter()
+            .map(Segment::base_offset)
+            .filter(|base| *base > kept);
         self.dropped_segments.extend(gone);
         self.state = entry.state;
         Ok(())
@@ -237,23 +397,47 @@ impl RecoveredLog {
 }
 
 /// Appends the batches of a record, whose headers carry their final offsets.
-fn replay_append(state: &mut LogState, bytes: &[u8], memory: &ReplayMemory<'_>, now_ms: i64) -> Result<(), Mismatch> {
+fn replay_append(
+    state: &mut LogState,
+    bytes: &[u8],
+    memory: &ReplayMemory<'_>,
+    now_ms: i64,
+) -> Result<(), Mismatch> {
     let (segment_base, position) = (state.active().base_offset(), state.active().bytes());
     if state.chunks.room(segment_base, position) < bytes.len() {
-        let capacity = state.chunks.next_capacity(position, bytes.len(), memory.chunk_bytes_max);
+        let capacity = state
+            .chunks
+            .next_capacity(position, bytes.len(), memory.chunk_bytes_max);
         // Recovery goes on even beyond the budget: the journal's live part is bounded.
         let charge = memory.budget.try_charge(capacity);
-        let chunk = ChunkMemory { buffer: AppendBuf::with_capacity(capacity), charge };
-        state.chunks.open(chunk, segment_base, position, state.log_end);
+        let chunk = ChunkMemory {
+            buffer: AppendBuf::with_capacity(capacity),
+            charge,
+        };
+        state
+            .chunks
+            .open(chunk, segment_base, position, state.log_end);
     }
     let mut rest = bytes;
     while !rest.is_empty() {
-        let batch = BatchHeader::decode_prefix(rest).map_err(|bad| Mismatch { field: bad.field, expected: bad.expected, found: bad.found })?;
-        let whole = usize::try_from(batch.bytes).ok().and_then(|bytes| rest.split_at_checked(bytes));
-        let too_long = Mismatch { field: "batch bytes within", expected: rest.len() as i64, found: batch.bytes as i64 };
+        let batch = BatchHeader::decode_prefix(rest).map_err(|bad| Mismatch {
+            field: bad.field,
+            expected: bad.expected,
+            found: bad.found,
+        })?;
+        let whole = usize::try_from(batch.bytes)
+            .ok()
+            .and_then(|bytes| rest.split_at_checked(bytes));
+        let too_long = Mismatch {
+            field: "batch bytes within",
+            expected: rest.len() as i64,
+            found: batch.bytes as i64,
+        };
         let (whole, after) = whole.ok_or(too_long)?;
         expect("batch base offset", state.log_end, batch.base_offset)?;
-        let Some((header, body)) = whole.split_first_chunk::<HEADER_BYTES>() else { break };
+        let Some((header, body)) = whole.split_first_chunk::<HEADER_BYTES>() else {
+            break;
+        };
         state.append(&batch, header, body, now_ms);
         rest = after;
     }

@@ -26,7 +26,8 @@ use crate::log_id::{LogId, incarnation, logs_dir, shard_dir};
 use crate::partition_log::state::LogState;
 use crate::partition_log::{Condition, Log, PartitionLog};
 use crate::recovery::{RecoveredLog, Recovery, RecoveryReport};
-use crate::write_behind::{self, Running};
+use crate::tasks::{Task, TaskKind};
+use crate::write_behind;
 
 /// One shard's storage. Cloning gives another handle to the same.
 #[derive(Clone)]
@@ -40,7 +41,6 @@ struct Shared {
     next_incarnation_counter: Cell<u64>,
     /// Generation of the newest table on disk.
     generation: Cell<u64>,
-    running: Rc<Running>,
 }
 
 /// Figures for metrics.
@@ -68,40 +68,62 @@ impl Storage {
     /// [`StorageError::Corruption`], after which nothing on disk has been changed;
     /// [`StorageError::ShardsSwitching`] when a change of the shard count was interrupted;
     /// [`StorageError::Io`], [`StorageError::DiskFull`], [`StorageError::Journal`].
-    pub async fn open(data_dir: &Path, shard: u32, config: StorageConfig, budget: MemoryBudget) -> Result<(Storage, RecoveryReport), StorageError> {
+    pub async fn open(
+        data_dir: &Path,
+        shard: u32,
+        config: StorageConfig,
+        budget: MemoryBudget,
+    ) -> Result<(Storage, RecoveryReport), StorageError> {
         config.validate()?;
         checkpoint::migrate::check_not_switching(data_dir).await?;
         let shard_dir = shard_dir(data_dir, shard);
         let table = read_or_make_table(data_dir, &shard_dir, shard).await?;
         let header = table.header;
         let journal_dir = shard_dir.join("journal");
-        let mut recovery = Recovery::new(table, journal_dir.clone(), &config, budget.clone(), wall_clock_ms());
+        let mut recovery = Recovery::new(
+            table,
+            journal_dir.clone(),
+            &config,
+            budget.clone(),
+            wall_clock_ms(),
+        );
         let replay_from = Sequence::from(header.replay_from);
         let mut visit = |sequence, record: RecordView<'_>| recovery.apply(sequence, record);
-        let (journal, replayed) = Journal::open(&journal_dir, config.journal.clone(), replay_from, &mut visit).await?;
+        let (journal, replayed) = Journal::open(
+            &journal_dir,
+            config.journal.clone(),
+            replay_from,
+            &mut visit,
+        )
+        .await?;
         recovery.report.journal_bytes_cut = replayed.bytes_cut;
-        let applied_max = recovery.applied_max;
-        if u64::from(journal.last_sequence()) < applied_max {
-            let expected = format!("records through sequence {applied_max}, which the checkpoint has applied");
-            return Err(StorageError::corruption(&journal_dir, 0, expected, u64::from(journal.last_sequence())));
-        }
-        let engine = Rc::new(Engine::new(data_dir.to_path_buf(), shard, config, budget, journal));
-        Self::start(engine, recovery, header.generation).await
+        recovery.check_end(u64::from(journal.last_sequence()))?;
+        let engine = Rc::new(Engine::new(
+            data_dir.to_path_buf(),
+            shard,
+            config,
+            budget,
+            journal,
+        ));
+        Self::start(&engine, recovery, header.generation)
     }
 
     /// Puts the recovered logs in place, finishes deletions, starts the write-behind.
-    async fn start(engine: Rc<Engine>, recovery: Recovery, generation: u64) -> Result<(Storage, RecoveryReport), StorageError> {
+    fn start(
+        engine: &Rc<Engine>,
+        recovery: Recovery,
+        generation: u64,
+    ) -> Result<(Storage, RecoveryReport), StorageError> {
         let (recovered, deleted, mut report, next_incarnation_counter) = recovery.finish()?;
         let storage = Storage {
             shared: Rc::new(Shared {
-                engine: Rc::clone(&engine),
+                engine: Rc::clone(engine),
                 logs: RefCell::default(),
                 next_incarnation_counter: Cell::new(next_incarnation_counter),
                 generation: Cell::new(generation),
-                running: Rc::default(),
             }),
         };
-        let weak = Rc::downgrade(&engine);
+        let weak = Rc::downgrade(engine);
         engine.journal.on_commit(move |durable| {
             if let Some(engine) = weak.upgrade() {
                 engine.on_committed(durable);
@@ -109,10 +131,20 @@ impl Storage {
         });
         let replayed_through = engine.last_sequence();
         for log in deleted {
-            let log = Log::new(&engine, log.id, log.incarnation, log.state, LogConfig::default());
+            let log = Log::new(
+                engine,
+                log.id,
+                log.incarnation,
+                log.state,
+                LogConfig::default(),
+            );
             log.condition.set(Condition::Deleted);
             report.deletions_finished += 1;
-            engine.queue_removal(Removal { sequence: replayed_through, log, segments: None });
+            engine.queue_removal(Removal {
+                sequence: replayed_through,
+                log,
+                segments: None,
+            });
         }
         for recovered in recovered {
             storage.adopt(recovered, replayed_through)?;
@@ -121,19 +153,41 @@ impl Storage {
         Ok((storage, report))
     }
 
-    fn adopt(&self, recovered: RecoveredLog, replayed_through: Sequence) -> Result<(), StorageError> {
+    fn adopt(
+        &self,
+        recovered: RecoveredLog,
+        replayed_through: Sequence,
+    ) -> Result<(), StorageError> {
         let engine = self.engine();
-        let RecoveredLog { id, incarnation, state, dropped_segments, .. } = recovered;
+        let RecoveredLog {
+            id,
+            incarnation,
+            state,
+            dropped_segments,
+            ..
+        } = recovered;
         let log = Log::new(engine, id, incarnation, state, LogConfig::default());
         log.adopt_recovered();
         if !dropped_segments.is_empty() {
             let log = Rc::clone(&log);
-            engine.queue_removal(Removal { sequence: replayed_through, log, segments: Some(dropped_segments) });
+            engine.queue_removal(Removal {
+                sequence: replayed_through,
+                log,
+                segments: Some(dropped_segments),
+            });
         }
         if let Some(other) = self.shared.logs.borrow_mut().insert(id, log) {
             let shard_dir = shard_dir(&engine.data_dir, engine.shard);
-            let found = format!("incarnations {:016x} and {incarnation:016x}", other.incarnation);
-            return Err(StorageError::corruption(&shard_dir, 0, format!("one incarnation of log {id}"), found));
+            let found = format!(
+                "incarnations {:016x} and {incarnation:016x}",
+                other.incarnation
+            );
+            return Err(StorageError::corruption(
+                &shard_dir,
+                0,
+                format!("one incarnation of log {id}"),
+                found,
+            ));
         }
         Ok(())
     }
@@ -145,7 +199,11 @@ impl Storage {
     ///
     /// # Cancel safety
     /// The log may exist if the future is dropped.
-    pub async fn create_log(&self, id: LogId, config: LogConfig) -> Result<PartitionLog, StorageError> {
+    pub async fn create_log(
+        &self,
+        id: LogId,
+        config: LogConfig,
+    ) -> Result<PartitionLog, StorageError> {
         let (log, sequence) = self.begin_create_log(id, config)?;
         self.committed(sequence).await?;
         Ok(log)
@@ -156,17 +214,33 @@ impl Storage {
     ///
     /// # Errors
     /// As [`Self::create_log`].
-    pub fn begin_create_log(&self, id: LogId, config: LogConfig) -> Result<(PartitionLog, Sequence), StorageError> {
+    pub fn begin_create_log(
+        &self,
+        id: LogId,
+        config: LogConfig,
+    ) -> Result<(PartitionLog, Sequence), StorageError> {
         let engine = self.engine();
         engine.check_online()?;
         if self.shared.logs.borrow().contains_key(&id) {
-            return Err(StorageError::LogExists { log: id.to_string() });
+            return Err(StorageError::LogExists {
+                log: id.to_string(),
+            });
         }
         let counter = self.shared.next_incarnation_counter.get();
         self.shared.next_incarnation_counter.set(counter + 1);
         let incarnation = incarnation(counter, engine.shard);
-        let log = Log::new(engine, id, incarnation, LogState::new(wall_clock_ms()), config);
-        let record = RecordView::Create { incarnation, topic: id.topic, partition: id.partition };
+        let log = Log::new(
+            engine,
+            id,
+            incarnation,
+            LogState::new(wall_clock_ms()),
+            config,
+        );
+        let record = RecordView::Create {
+            incarnation,
+            topic: id.topic,
+            partition: id.partition,
+        };
         let sequence = engine.journal.append(record);
         self.shared.logs.borrow_mut().insert(id, Rc::clone(&log));
         Ok((PartitionLog::from(log), sequence))
@@ -174,18 +248,31 @@ impl Storage {
 
     /// The log named `id`.
     pub fn log(&self, id: LogId) -> Option<PartitionLog> {
-        self.shared.logs.borrow().get(&id).cloned().map(PartitionLog::from)
+        self.shared
+            .logs
+            .borrow()
+            .get(&id)
+            .cloned()
+            .map(PartitionLog::from)
     }
 
     /// All logs, by id.
     pub fn logs(&self) -> Vec<PartitionLog> {
-        self.shared.logs.borrow().values().cloned().map(PartitionLog::from).collect()
+        self.shared
+            .logs
+            .borrow()
+            .values()
+            .cloned()
+            .map(PartitionLog::from)
+            .collect()
     }
 
     /// Puts settings into force for a log; `false` when there is no such log.
     pub fn update_config(&self, id: LogId, config: LogConfig) -> bool {
         let logs = self.shared.logs.borrow();
-        let Some(log) = logs.get(&id) else { return false };
+        let Some(log) = logs.get(&id) else {
+            return false;
+        };
         *log.config.borrow_mut() = Rc::new(config);
         true
     }
@@ -198,13 +285,21 @@ impl Storage {
     /// [`StorageError::Journal`].
     pub async fn delete_log(&self, id: LogId) -> Result<bool, StorageError> {
         let engine = self.engine();
-        let Some(log) = self.shared.logs.borrow().get(&id).cloned() else { return Ok(false) };
+        let Some(log) = self.shared.logs.borrow().get(&id).cloned() else {
+            return Ok(false);
+        };
         log.check_changeable()?;
-        let sequence = engine.journal.append(RecordView::Delete { incarnation: log.incarnation });
+        let sequence = engine.journal.append(RecordView::Delete {
+            incarnation: log.incarnation,
+        });
         self.shared.logs.borrow_mut().remove(&id);
         log.condition.set(Condition::Deleted);
         log.release_memory();
-        engine.queue_removal(Removal { sequence, log, segments: None });
+        engine.queue_removal(Removal {
+            sequence,
+            log,
+            segments: None,
+        });
         self.committed(sequence).await?;
         Ok(true)
     }
@@ -214,7 +309,12 @@ impl Storage {
     /// # Errors
     /// [`StorageError::Journal`], [`StorageError::Offline`].
     pub async fn committed(&self, sequence: Sequence) -> Result<(), StorageError> {
-        let result = self.engine().journal.committed(sequence).await.map_err(StorageError::from);
+        let result = self
+            .engine()
+            .journal
+            .committed(sequence)
+            .await
+            .map_err(StorageError::from);
         if let Err(error) = &result {
             self.engine().fail(error);
         }
@@ -260,8 +360,18 @@ impl Storage {
     /// # Errors
     /// Of the writes, after which the storage is offline.
     pub async fn checkpoint(&self) -> Result<(), StorageError> {
+        let turn = Task::wait_for_checkpoint_turn(self.engine()).await;
+        self.checkpoint_in_turn(turn).await
+    }
+
+    /// [`Self::checkpoint`] for who has the turn already.
+    pub(crate) async fn checkpoint_in_turn(&self, turn: Task) -> Result<(), StorageError> {
+        assert_eq!(
+            turn.kind(),
+            TaskKind::Checkpoint,
+            "another kind of task's turn"
+        );
         let engine = self.engine();
-        let _turn = self.shared.running.checkpoint_turn(engine).await;
         let logs: Vec<Rc<Log>> = self.shared.logs.borrow().values().cloned().collect();
         let plan = CheckpointPlan {
             generation: self.shared.generation.get() + 1,
@@ -283,7 +393,7 @@ impl Storage {
     pub async fn close(&self) -> Result<(), StorageError> {
         let engine = self.engine();
         engine.check_online()?;
-        while !self.shared.running.is_idle() {
+        while !engine.tasks.is_idle() {
             engine.progress.notified().await;
         }
         let result = self.checkpoint().await;
@@ -299,47 +409,61 @@ impl Storage {
     pub(crate) fn engine(&self) -> &Rc<Engine> {
         &self.shared.engine
     }
-
-    pub(crate) fn running(&self) -> &Rc<Running> {
-        &self.shared.running
-    }
-
-    /// Whether the journal is full enough for a checkpoint.
-    pub(crate) fn wants_checkpoint(&self) -> bool {
-        self.engine().journal_used_percent() >= u64::from(self.engine().config.checkpoint_journal_percent)
-    }
 }
 
 /// The newest table. A first one is made where there is neither a table nor a journal.
-async fn read_or_make_table(data_dir: &Path, shard_dir: &Path, shard: u32) -> Result<Table, StorageError> {
+async fn read_or_make_table(
+    data_dir: &Path,
+    shard_dir: &Path,
+    shard: u32,
+) -> Result<Table, StorageError> {
     let is_new = table::is_unfinished_first(shard_dir).await;
     if is_new.map_err(|e| StorageError::io("look into", shard_dir, e))? {
         return make_first_table(data_dir, shard_dir, shard).await;
     }
     match table::read_newest(shard_dir, shard).await? {
-        TablesFound::Newest { table, other_is_invalid } => {
+        TablesFound::Newest {
+            table,
+            other_is_invalid,
+        } => {
             if other_is_invalid {
                 let generation = table.header.generation;
-                tracing::info!(shard, generation, "the last process ended while it wrote a checkpoint; the one before is used");
+                tracing::info!(
+                    shard,
+                    generation,
+                    "the last process ended while it wrote a checkpoint; the one before is used"
+                );
             }
             Ok(table)
         }
         TablesFound::None => {
-            let expected = "checkpoint.a or checkpoint.b beside a journal (restore them from a backup)";
+            let expected =
+                "checkpoint.a or checkpoint.b beside a journal (restore them from a backup)";
             Err(StorageError::corruption(shard_dir, 0, expected, "neither"))
         }
     }
 }
 
-async fn make_first_table(data_dir: &Path, shard_dir: &Path, shard: u32) -> Result<Table, StorageError> {
+async fn make_first_table(
+    data_dir: &Path,
+    shard_dir: &Path,
+    shard: u32,
+) -> Result<Table, StorageError> {
     for dir in [shard_dir, &logs_dir(data_dir)] {
-        dir::create_dir_all(dir).await.map_err(|e| StorageError::io("create directory", dir, e))?;
+        dir::create_dir_all(dir)
+            .await
+            .map_err(|e| StorageError::io("create directory", dir, e))?;
     }
     let mut writer = TableWriter::open(shard_dir, 1).await?;
     writer.finish_body().await?;
     // Every directory on the way may have been made just now.
-    for dir in [shard_dir.parent(), Some(data_dir), data_dir.parent()].into_iter().flatten() {
-        dir::sync_dir(dir).await.map_err(|e| StorageError::io("fsync directory", dir, e))?;
+    for dir in [shard_dir.parent(), Some(data_dir), data_dir.parent()]
+        .into_iter()
+        .flatten()
+    {
+        dir::sync_dir(dir)
+            .await
+            .map_err(|e| StorageError::io("fsync directory", dir, e))?;
     }
     let header = TableHeader {
         generation: 1,
@@ -352,5 +476,8 @@ async fn make_first_table(data_dir: &Path, shard_dir: &Path, shard: u32) -> Resu
         written_ms: wall_clock_ms(),
     };
     let header = writer.publish(header).await?;
-    Ok(Table { header, entries: Vec::new() })
+    Ok(Table {
+        header,
+        entries: Vec::new(),
+    })
 }

@@ -8,7 +8,6 @@
 //! block is `write_behind_age_ms` old, when all together pass `dirty_bytes_max`, or when memory for
 //! new chunks runs out; never by a timer of its own.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,53 +21,13 @@ use crate::log_id::logs_dir;
 use crate::partition_log::Log;
 use crate::segment::files::FileKind;
 use crate::storage::Storage;
+use crate::tasks::{Task, TaskKind};
 
 /// The write-behind sleeps at most so long while something is unwritten.
 const TICK: Duration = Duration::from_secs(1);
 /// Below this share of the chunk memory free, written chunks are not enough: the oldest logs are
 /// written so that theirs can go.
 const MEMORY_PRESSURE_PERCENT: u64 = 75;
-
-/// Counts of running work.
-#[derive(Default)]
-pub(crate) struct Running {
-    writes: Cell<usize>,
-    is_checkpointing: Cell<bool>,
-    /// A checkpoint was started from here and has not ended.
-    is_checkpoint_started: Cell<bool>,
-}
-
-impl Running {
-    pub(crate) fn is_idle(&self) -> bool {
-        self.writes.get() == 0 && self.may_start_checkpoint()
-    }
-
-    fn may_start_checkpoint(&self) -> bool {
-        !self.is_checkpointing.get() && !self.is_checkpoint_started.get()
-    }
-
-    /// Waits until no checkpoint is being made, and takes that place.
-    pub(crate) async fn checkpoint_turn(self: &Rc<Self>, engine: &Rc<Engine>) -> CheckpointTurn {
-        while self.is_checkpointing.replace(true) {
-            engine.progress.notified().await;
-        }
-        CheckpointTurn { running: Rc::clone(self), engine: Rc::clone(engine) }
-    }
-}
-
-/// The right to make a checkpoint, given back when dropped.
-pub(crate) struct CheckpointTurn {
-    running: Rc<Running>,
-    engine: Rc<Engine>,
-}
-
-impl Drop for CheckpointTurn {
-    fn drop(&mut self) {
-        self.running.is_checkpointing.set(false);
-        self.engine.wake.notify_one();
-        self.engine.progress.notify_waiters();
-    }
-}
 
 /// Runs until the storage is closed or offline.
 pub(crate) async fn run(storage: Storage) {
@@ -78,8 +37,8 @@ pub(crate) async fn run(storage: Storage) {
             return;
         }
         start_removals(&engine);
-        start_writes(&storage, &engine);
-        if storage.wants_checkpoint() && storage.running().may_start_checkpoint() {
+        start_writes(&engine);
+        if engine.wants_checkpoint() {
             start_checkpoint(&storage);
         }
         if engine.queues.aging.borrow().is_empty() {
@@ -91,18 +50,14 @@ pub(crate) async fn run(storage: Storage) {
     }
 }
 
-fn start_writes(storage: &Storage, engine: &Rc<Engine>) {
-    while storage.running().writes.get() < engine.config.write_behind_concurrency {
+fn start_writes(engine: &Rc<Engine>) {
+    while engine.tasks.count(TaskKind::Write) < engine.config.write_behind_concurrency {
         let Some(log) = next_log(engine) else { return };
-        let running = Rc::clone(storage.running());
-        running.writes.set(running.writes.get() + 1);
-        let engine = Rc::clone(engine);
+        let task = Task::begin(engine, TaskKind::Write);
         spawn(Class::Storage, async move {
             // An error has taken the storage offline and is logged there.
             let _ = log.write_behind().await;
-            running.writes.set(running.writes.get() - 1);
-            engine.wake.notify_one();
-            engine.progress.notify_waiters();
+            drop(task);
         })
         .detach();
     }
@@ -111,7 +66,9 @@ fn start_writes(storage: &Storage, engine: &Rc<Engine>) {
 /// The log to write next: one that asked for it, else the oldest if there is a reason.
 fn next_log(engine: &Engine) -> Option<Rc<Log>> {
     loop {
-        let Some(log) = engine.queues.flush.borrow_mut().pop_front() else { break };
+        let Some(log) = engine.queues.flush.borrow_mut().pop_front() else {
+            break;
+        };
         if let Some(log) = log.upgrade() {
             log.note_flush_taken();
             return Some(log);
@@ -119,7 +76,8 @@ fn next_log(engine: &Engine) -> Option<Rc<Log>> {
     }
     let mut aging = engine.queues.aging.borrow_mut();
     let memory_limit = engine.config.cache_bytes_max / 100 * MEMORY_PRESSURE_PERCENT;
-    let is_pressed = engine.dirty_bytes() > engine.config.dirty_bytes_max || engine.chunk_bytes() > memory_limit;
+    let is_pressed =
+        engine.dirty_bytes() > engine.config.dirty_bytes_max || engine.chunk_bytes() > memory_limit;
     let due_ms = wall_clock_ms() - engine.config.write_behind_age_ms;
     while let Some((since_ms, log)) = aging.front() {
         if !is_pressed && *since_ms > due_ms {
@@ -138,37 +96,36 @@ fn next_log(engine: &Engine) -> Option<Rc<Log>> {
 }
 
 fn start_checkpoint(storage: &Storage) {
+    let Some(turn) = Task::try_checkpoint_turn(storage.engine()) else {
+        return;
+    };
     let storage = storage.clone();
-    storage.running().is_checkpoint_started.set(true);
     spawn(Class::Storage, async move {
         // An error has taken the storage offline and is logged there.
-        let _ = storage.checkpoint().await;
-        storage.running().is_checkpoint_started.set(false);
-        storage.engine().progress.notify_waiters();
+        let _ = storage.checkpoint_in_turn(turn).await;
     })
     .detach();
 }
 
 fn start_removals(engine: &Rc<Engine>) {
     let durable = engine.journal.durable_sequence();
-    loop {
-        if engine.removals_running.get() >= engine.config.write_behind_concurrency {
-            return;
-        }
+    while engine.tasks.count(TaskKind::Removal) < engine.config.write_behind_concurrency {
         let mut removals = engine.removals.borrow_mut();
-        if removals.front().is_none_or(|removal| removal.sequence > durable) {
+        if removals
+            .front()
+            .is_none_or(|removal| removal.sequence > durable)
+        {
             return;
         }
-        let Some(removal) = removals.pop_front() else { return };
-        engine.removals_running.set(engine.removals_running.get() + 1);
-        let engine = Rc::clone(engine);
+        let Some(removal) = removals.pop_front() else {
+            return;
+        };
+        let task = Task::begin(engine, TaskKind::Removal);
         spawn(Class::Background, async move {
             if let Err(error) = remove(&removal).await {
-                engine.fail(&error);
+                removal.log.engine.fail(&error);
             }
-            engine.removals_running.set(engine.removals_running.get() - 1);
-            engine.wake.notify_one();
-            engine.progress.notify_waiters();
+            drop(task);
         })
         .detach();
     }
@@ -182,7 +139,10 @@ pub(crate) async fn remove(removal: &Removal) -> Result<(), StorageError> {
     // Nobody writes to a file that is being deleted, or makes it anew.
     let _work = log.file_work().await;
     let log_dir = log.dir();
-    if !dir::exists(&log_dir).await.map_err(|e| StorageError::io("look for", &log_dir, e))? {
+    if !dir::exists(&log_dir)
+        .await
+        .map_err(|e| StorageError::io("look for", &log_dir, e))?
+    {
         return Ok(());
     }
     let synced = match &removal.segments {
@@ -201,7 +161,9 @@ pub(crate) async fn remove(removal: &Removal) -> Result<(), StorageError> {
             log_dir
         }
     };
-    dir::sync_dir(&synced).await.map_err(|e| StorageError::io("fsync directory", &synced, e))
+    dir::sync_dir(&synced)
+        .await
+        .map_err(|e| StorageError::io("fsync directory", &synced, e))
 }
 
 async fn remove_segment_files(log: &Log, segment_base: i64) -> Result<(), StorageError> {

@@ -31,23 +31,35 @@ struct ShardDirs {
 impl ShardDirs {
     fn of(data_dir: &Path) -> Self {
         let dir = |name: &str| data_dir.join(name);
-        ShardDirs { current: dir("shards"), next: dir("shards.next"), old: dir("shards.old") }
+        ShardDirs {
+            current: dir("shards"),
+            next: dir("shards.next"),
+            old: dir("shards.old"),
+        }
     }
 }
 
 async fn exists(path: &Path) -> Result<bool, StorageError> {
-    dir::exists(path).await.map_err(|e| StorageError::io("look for", path, e))
+    dir::exists(path)
+        .await
+        .map_err(|e| StorageError::io("look for", path, e))
 }
 
 async fn rename(from: &Path, to: &Path, data_dir: &Path) -> Result<(), StorageError> {
-    dir::rename(from, to).await.map_err(|e| StorageError::io("rename", from, e))?;
-    dir::sync_dir(data_dir).await.map_err(|e| StorageError::io("fsync directory", data_dir, e))
+    dir::rename(from, to)
+        .await
+        .map_err(|e| StorageError::io("rename", from, e))?;
+    dir::sync_dir(data_dir)
+        .await
+        .map_err(|e| StorageError::io("fsync directory", data_dir, e))
 }
 
 /// Refuses a data directory in which a switch was begun and not ended.
 pub(crate) async fn check_not_switching(data_dir: &Path) -> Result<(), StorageError> {
     if exists(&ShardDirs::of(data_dir).old).await? {
-        return Err(StorageError::ShardsSwitching { data_dir: data_dir.to_path_buf() });
+        return Err(StorageError::ShardsSwitching {
+            data_dir: data_dir.to_path_buf(),
+        });
     }
     Ok(())
 }
@@ -70,19 +82,31 @@ pub async fn shard_count_on_disk(data_dir: &Path) -> Result<Option<u32>, Storage
     }
     let entries = dir::read_dir(&dirs.current).await;
     let entries = entries.map_err(|e| StorageError::io("read directory", &dirs.current, e))?;
-    let mut shards: Vec<u32> = entries.iter().filter_map(|entry| entry.name.parse().ok()).collect();
+    let mut shards: Vec<u32> = entries
+        .iter()
+        .filter_map(|entry| entry.name.parse().ok())
+        .collect();
     shards.sort_unstable();
     let count = shards.len() as u32;
     if !shards.iter().copied().eq(0..count) {
         let expected = format!("directories 0 to {}", count.saturating_sub(1));
-        return Err(StorageError::corruption(&dirs.current, 0, expected, format!("{shards:?}")));
+        return Err(StorageError::corruption(
+            &dirs.current,
+            0,
+            expected,
+            format!("{shards:?}"),
+        ));
     }
     Ok((count > 0).then_some(count))
 }
 
 async fn remove_dir(path: &Path, parent: &Path) -> Result<(), StorageError> {
-    dir::remove_dir_all(path).await.map_err(|e| StorageError::io("delete", path, e))?;
-    dir::sync_dir(parent).await.map_err(|e| StorageError::io("fsync directory", parent, e))
+    dir::remove_dir_all(path)
+        .await
+        .map_err(|e| StorageError::io("delete", path, e))?;
+    dir::sync_dir(parent)
+        .await
+        .map_err(|e| StorageError::io("fsync directory", parent, e))
 }
 
 /// Hands the logs of `old_count` shards over to `new_count`: each goes to shard `assign(id)`. No
@@ -103,7 +127,11 @@ pub async fn migrate_shards(
 ) -> Result<(), StorageError> {
     let found = shard_count_on_disk(data_dir).await?.unwrap_or(0);
     if found != old_count {
-        return Err(StorageError::ShardCount { data_dir: data_dir.to_path_buf(), found, stated: old_count });
+        return Err(StorageError::ShardCount {
+            data_dir: data_dir.to_path_buf(),
+            found,
+            stated: old_count,
+        });
     }
     let dirs = ShardDirs::of(data_dir);
     if exists(&dirs.next).await? {
@@ -112,24 +140,45 @@ pub async fn migrate_shards(
     let mut entries = Vec::new();
     let mut next_incarnation_counter = 1;
     for shard in 0..old_count {
-        let (storage, _) = Storage::open(data_dir, shard, config.clone(), MemoryBudget::new(BUDGET_BYTES)).await?;
+        let (storage, _) = Storage::open(
+            data_dir,
+            shard,
+            config.clone(),
+            MemoryBudget::new(BUDGET_BYTES),
+        )
+        .await?;
         storage.close().await?;
         let shard_dir = dirs.current.join(shard.to_string());
         if let TablesFound::Newest { table, .. } = table::read_newest(&shard_dir, shard).await? {
-            next_incarnation_counter = next_incarnation_counter.max(table.header.next_incarnation_counter);
+            next_incarnation_counter =
+                next_incarnation_counter.max(table.header.next_incarnation_counter);
             entries.extend(table.entries);
         }
     }
     for shard in 0..new_count {
         let moved = entries.iter().filter(|entry| {
             let to = assign(entry.id);
-            assert!(to < new_count, "log {} was assigned to shard {to} of {new_count}", entry.id);
+            assert!(
+                to < new_count,
+                "log {} was assigned to shard {to} of {new_count}",
+                entry.id
+            );
             to == shard
         });
-        write_table(&dirs.next.join(shard.to_string()), shard, next_incarnation_counter, moved).await?;
+        write_table(
+            &dirs.next.join(shard.to_string()),
+            shard,
+            next_incarnation_counter,
+            moved,
+        )
+        .await?;
     }
-    dir::sync_dir(&dirs.next).await.map_err(|e| StorageError::io("fsync directory", &dirs.next, e))?;
-    dir::sync_dir(data_dir).await.map_err(|e| StorageError::io("fsync directory", data_dir, e))?;
+    dir::sync_dir(&dirs.next)
+        .await
+        .map_err(|e| StorageError::io("fsync directory", &dirs.next, e))?;
+    dir::sync_dir(data_dir)
+        .await
+        .map_err(|e| StorageError::io("fsync directory", data_dir, e))?;
     // The switch.
     rename(&dirs.current, &dirs.old, data_dir).await?;
     shard_count_on_disk(data_dir).await.map(|_| ())
@@ -141,14 +190,29 @@ async fn write_table(
     next_incarnation_counter: u64,
     entries: impl Iterator<Item = &LogEntry>,
 ) -> Result<(), StorageError> {
-    dir::create_dir_all(shard_dir).await.map_err(|e| StorageError::io("create directory", shard_dir, e))?;
+    dir::create_dir_all(shard_dir)
+        .await
+        .map_err(|e| StorageError::io("create directory", shard_dir, e))?;
     let mut writer = TableWriter::open(shard_dir, 1).await?;
     let mut bytes = Vec::new();
-    for LogEntry { id, incarnation, state, .. } in entries {
+    for LogEntry {
+        id,
+        incarnation,
+        state,
+        ..
+    } in entries
+    {
         bytes.clear();
-        let owner = EntryOwner { id: *id, incarnation: *incarnation, applied: 0 };
+        let owner = EntryOwner {
+            id: *id,
+            incarnation: *incarnation,
+            applied: 0,
+        };
         let to_sync = entry::encode(owner, state, u64::MAX, &mut bytes);
-        assert_eq!(to_sync, None, "a table that was read carries what is not in segments");
+        assert_eq!(
+            to_sync, None,
+            "a table that was read carries what is not in segments"
+        );
         writer.put(&bytes, 1).await?;
     }
     writer.finish_body().await?;

@@ -23,6 +23,7 @@ use crate::engine::Engine;
 use crate::error::StorageError;
 use crate::log_id::shard_dir;
 use crate::partition_log::{Condition, Log, sync_logs_dir};
+use crate::tasks::TaskKind;
 use entry::{EntryOwner, SegmentPosition};
 use table::{TableHeader, TableWriter};
 
@@ -43,8 +44,13 @@ pub(crate) struct CheckpointPlan {
 ///
 /// # Errors
 /// Of the writes; the caller takes the storage offline.
-pub(crate) async fn write(engine: &Rc<Engine>, logs: Vec<Rc<Log>>, plan: CheckpointPlan) -> Result<TableHeader, StorageError> {
+pub(crate) async fn write(
+    engine: &Rc<Engine>,
+    logs: Vec<Rc<Log>>,
+    plan: CheckpointPlan,
+) -> Result<TableHeader, StorageError> {
     engine.check_online()?;
+    engine.note_checkpoint();
     let replay_from = engine.last_sequence_value() + 1;
     let shard_dir = shard_dir(&engine.data_dir, engine.shard);
     let mut writer = TableWriter::open(&shard_dir, plan.generation).await?;
@@ -54,7 +60,10 @@ pub(crate) async fn write(engine: &Rc<Engine>, logs: Vec<Rc<Log>>, plan: Checkpo
     sync_logs_dir(engine).await?;
     // What an entry has applied, and what made a synced log skip segments it no longer has, must
     // not be lost itself; nor may files that were to be deleted outlive the last record of that.
-    engine.journal.committed(engine.last_sequence().max(encoded_through)).await?;
+    engine
+        .journal
+        .committed(engine.last_sequence().max(encoded_through))
+        .await?;
     wait_for_removals(engine).await?;
     writer.finish_body().await?;
     engine.check_online()?;
@@ -75,7 +84,11 @@ pub(crate) async fn write(engine: &Rc<Engine>, logs: Vec<Rc<Log>>, plan: Checkpo
 }
 
 /// Encodes the entries of `logs`, a slice at a time; answers what has to be synced for them.
-async fn encode_logs(engine: &Rc<Engine>, logs: &[Rc<Log>], writer: &mut TableWriter) -> Result<SyncList, StorageError> {
+async fn encode_logs(
+    engine: &Rc<Engine>,
+    logs: &[Rc<Log>],
+    writer: &mut TableWriter,
+) -> Result<SyncList, StorageError> {
     let mut sync_list = SyncList::new();
     let mut bytes = Vec::new();
     for slice in logs.chunks(LOGS_A_SLICE) {
@@ -87,9 +100,14 @@ async fn encode_logs(engine: &Rc<Engine>, logs: &[Rc<Log>], writer: &mut TableWr
                 Condition::Open | Condition::Truncating(None) => engine.last_sequence_value(),
                 Condition::Truncating(Some(first)) => Engine::value_before(first),
             };
-            let owner = EntryOwner { id: log.id, incarnation: log.incarnation, applied };
+            let owner = EntryOwner {
+                id: log.id,
+                incarnation: log.incarnation,
+                applied,
+            };
             let tail_bytes_max = engine.config.checkpoint_tail_bytes_max;
-            if let Some(to) = entry::encode(owner, &log.state.borrow(), tail_bytes_max, &mut bytes) {
+            if let Some(to) = entry::encode(owner, &log.state.borrow(), tail_bytes_max, &mut bytes)
+            {
                 sync_list.push_back((Rc::clone(log), to));
             }
             count += 1;
@@ -121,7 +139,9 @@ async fn sync_logs(engine: &Rc<Engine>, sync_list: SyncList) -> Result<(), Stora
     for worker in running {
         let result = match worker.await {
             Ok(result) => result,
-            Err(_) => Err(StorageError::Offline { reason: "a checkpoint task failed".to_owned() }),
+            Err(_) => Err(StorageError::Offline {
+                reason: "a checkpoint task failed".to_owned(),
+            }),
         };
         first_error = first_error.and(result);
     }
@@ -129,7 +149,7 @@ async fn sync_logs(engine: &Rc<Engine>, sync_list: SyncList) -> Result<(), Stora
 }
 
 async fn wait_for_removals(engine: &Rc<Engine>) -> Result<(), StorageError> {
-    while !engine.removals.borrow().is_empty() || engine.removals_running.get() > 0 {
+    while !engine.removals.borrow().is_empty() || engine.tasks.count(TaskKind::Removal) > 0 {
         engine.check_online()?;
         engine.wake.notify_one();
         engine.progress.notified().await;

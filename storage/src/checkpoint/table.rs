@@ -47,7 +47,11 @@ pub(crate) struct Table {
 
 /// The two copies of a shard's table.
 pub(crate) fn copy_path(shard_dir: &Path, generation: u64) -> PathBuf {
-    shard_dir.join(if generation % 2 == 1 { "checkpoint.a" } else { "checkpoint.b" })
+    shard_dir.join(if generation % 2 == 1 {
+        "checkpoint.a"
+    } else {
+        "checkpoint.b"
+    })
 }
 
 fn encode_header(header: &TableHeader) -> AlignedBuf {
@@ -120,13 +124,18 @@ pub(crate) enum TablesFound {
     None,
     /// The newest valid table; `other_is_invalid`: the other copy exists and is not valid, which is
     /// normal after a crash while it was written.
-    Newest { table: Table, other_is_invalid: bool },
+    Newest {
+        table: Table,
+        other_is_invalid: bool,
+    },
 }
 
 /// Whether all there is of tables is a first one that was never finished: it has no entries, and
 /// the journal is made after it.
 pub(crate) async fn is_unfinished_first(shard_dir: &Path) -> io::Result<bool> {
-    if dir::exists(&shard_dir.join("journal")).await? || dir::exists(&copy_path(shard_dir, 2)).await? {
+    if dir::exists(&shard_dir.join("journal")).await?
+        || dir::exists(&copy_path(shard_dir, 2)).await?
+    {
         return Ok(false);
     }
     match File::open(&copy_path(shard_dir, 1), OpenMode::Read).await {
@@ -155,7 +164,10 @@ pub(crate) async fn read_newest(shard_dir: &Path, shard: u32) -> Result<TablesFo
             CopyFound::Absent => {}
             CopyFound::Invalid => invalid = Some(path),
             CopyFound::Valid(header, body) => {
-                if newest.as_ref().is_none_or(|(best, _, _)| best.generation < header.generation) {
+                if newest
+                    .as_ref()
+                    .is_none_or(|(best, _, _)| best.generation < header.generation)
+                {
                     newest = Some((header, body, path));
                 }
             }
@@ -173,20 +185,39 @@ pub(crate) async fn read_newest(shard_dir: &Path, shard: u32) -> Result<TablesFo
         };
     };
     if header.shard != shard {
-        return Err(StorageError::corruption(&path, 24, format!("shard {shard}"), header.shard));
+        return Err(StorageError::corruption(
+            &path,
+            24,
+            format!("shard {shard}"),
+            header.shard,
+        ));
     }
     let entries = decode_entries(&path, &header, &body)?;
-    Ok(TablesFound::Newest { table: Table { header, entries }, other_is_invalid: invalid.is_some() })
+    Ok(TablesFound::Newest {
+        table: Table { header, entries },
+        other_is_invalid: invalid.is_some(),
+    })
 }
 
-fn decode_entries(path: &Path, header: &TableHeader, body: &[u8]) -> Result<Vec<LogEntry>, StorageError> {
+fn decode_entries(
+    path: &Path,
+    header: &TableHeader,
+    body: &[u8],
+) -> Result<Vec<LogEntry>, StorageError> {
     let mut fields = FieldReader::new(body);
     let mut entries = Vec::new();
     for _ in 0..header.log_count {
         let at = BLOCK_BYTES + body.len() - fields.remaining();
         match entry::decode(&mut fields) {
             Ok(entry) => entries.push(entry),
-            Err(field) => return Err(StorageError::corruption(path, at as u64, format!("a valid {field}"), "another value")),
+            Err(field) => {
+                return Err(StorageError::corruption(
+                    path,
+                    at as u64,
+                    format!("a valid {field}"),
+                    "another value",
+                ));
+            }
         }
     }
     Ok(entries)
@@ -210,7 +241,11 @@ async fn read_copy(path: &Path) -> Result<CopyFound, StorageError> {
         HeaderFound::Valid(header) => header,
         HeaderFound::Invalid => return Ok(CopyFound::Invalid),
         HeaderFound::Version(found) => {
-            return Err(StorageError::FormatVersion { file: path.to_path_buf(), found, supported: VERSION });
+            return Err(StorageError::FormatVersion {
+                file: path.to_path_buf(),
+                found,
+                supported: VERSION,
+            });
         }
     };
     if header.body_bytes > file_bytes.min(BODY_BYTES_MAX) {
@@ -261,7 +296,16 @@ impl TableWriter {
             Err(e) => return Err(StorageError::io("open", &path, e)),
         };
         let piece = AppendBuf::with_capacity(PIECE_BYTES);
-        Ok(TableWriter { path, file, generation, piece, written: 0, log_count: 0, body_bytes: 0, body_crc: 0 })
+        Ok(TableWriter {
+            path,
+            file,
+            generation,
+            piece,
+            written: 0,
+            log_count: 0,
+            body_bytes: 0,
+            body_crc: 0,
+        })
     }
 
     /// Adds the bytes of `log_count` entries.
@@ -309,7 +353,9 @@ impl TableWriter {
         if self.generation <= 2
             && let Some(dir) = self.path.parent()
         {
-            dir::sync_dir(dir).await.map_err(|e| StorageError::io("fsync directory", dir, e))?;
+            dir::sync_dir(dir)
+                .await
+                .map_err(|e| StorageError::io("fsync directory", dir, e))?;
         }
         Ok(())
     }
@@ -319,14 +365,20 @@ impl TableWriter {
     /// # Errors
     /// [`StorageError::Io`], [`StorageError::DiskFull`].
     pub(crate) async fn publish(self, header: TableHeader) -> Result<TableHeader, StorageError> {
-        assert_eq!(header.generation, self.generation, "a table goes to its generation's copy");
+        assert_eq!(
+            header.generation, self.generation,
+            "a table goes to its generation's copy"
+        );
         let header = TableHeader {
             log_count: self.log_count,
             body_bytes: self.body_bytes,
             body_crc: self.body_crc,
             ..header
         };
-        assert!(self.written >= self.body_bytes, "a header is written after its body");
+        assert!(
+            self.written >= self.body_bytes,
+            "a header is written after its body"
+        );
         let block = encode_header(&header).freeze();
         let written = self.file.write_at(0, block, Durability::DataSync).await;
         written.map_err(|e| StorageError::io("write", &self.path, e))?;
@@ -351,7 +403,10 @@ mod tests {
 
     #[test]
     fn header_round_trip() {
-        assert_eq!(decode_header(&encode_header(&HEADER)), HeaderFound::Valid(HEADER));
+        assert_eq!(
+            decode_header(&encode_header(&HEADER)),
+            HeaderFound::Valid(HEADER)
+        );
     }
 
     #[test]

@@ -8,14 +8,17 @@
 //! Cost sketch for one 16 KiB batch: 61 header bytes decoded, two copies of 16 KiB (0.8 µs each at
 //! 20 GB/s), a journal record header, three queue pushes. No allocation but for a new chunk.
 
-use super::PartitionLog;
 use super::Log;
+use super::PartitionLog;
 use super::state::LogState;
 use crate::config::{LogConfig, SEGMENT_BYTES_LIMIT};
 use crate::engine::Eviction;
 use crate::error::StorageError;
 use crate::journal::{RecordView, Sequence};
 use crate::segment::batch_header::{BadHeader, BatchHeader, HEADER_BYTES, NONE};
+
+/// More than a journal record has beside its batches.
+const RECORD_OVERHEAD_BYTES: usize = 64;
 
 /// Where a batch went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +36,9 @@ pub struct Appended {
 impl PartitionLog {
     /// Whether an append of `bytes` would find room now.
     pub fn has_room(&self, bytes: usize) -> bool {
-        self.log.make_room(&mut self.log.state.borrow_mut(), bytes, false) && self.log.engine.journal.has_room(bytes)
+        self.log
+            .make_room(&mut self.log.state.borrow_mut(), bytes, false)
+            && self.log.engine.journal.has_room(bytes)
     }
 
     /// Waits until there is room for an append of `bytes`. Another append may take it before the
@@ -52,7 +57,10 @@ impl PartitionLog {
                 self.log.engine.journal.room(bytes).await?;
                 continue;
             }
-            if self.log.make_room(&mut self.log.state.borrow_mut(), bytes, false) {
+            if self
+                .log
+                .make_room(&mut self.log.state.borrow_mut(), bytes, false)
+            {
                 return Ok(());
             }
             self.log.engine.wake.notify_one();
@@ -65,15 +73,23 @@ impl PartitionLog {
     /// and count for [`Self::durable_end_offset`], when the answered sequence is.
     ///
     /// # Errors
-    /// [`StorageError::NoRoom`]: await [`Self::reserve`] and try again. [`StorageError::BadBatch`]:
+    /// [`StorageError::NoRoom`]: await [`Self::reserve`] and try again.
+    /// [`StorageError::BatchTooLarge`]; [`StorageError::BadBatch`]:
     /// the headers do not add up (nothing was appended). [`StorageError::Offline`],
     /// [`StorageError::LogDeleted`], [`StorageError::LogBusy`].
-    pub fn append(&self, batches: &[u8], leader_epoch: i32, now_ms: i64) -> Result<Appended, StorageError> {
+    pub fn append(
+        &self,
+        batches: &[u8],
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Result<Appended, StorageError> {
         let log = &*self.log;
         log.check_changeable()?;
-        check_headers(batches)?;
+        check_headers(batches, log.batch_bytes_max())?;
         let mut state = log.state.borrow_mut();
-        if !log.engine.journal.has_room(batches.len()) || !log.make_room(&mut state, batches.len(), false) {
+        if !log.engine.journal.has_room(batches.len())
+            || !log.make_room(&mut state, batches.len(), false)
+        {
             return Err(StorageError::NoRoom);
         }
         let config = std::rc::Rc::clone(&log.config.borrow());
@@ -84,9 +100,18 @@ impl PartitionLog {
             let (bytes, after) = rest.split_at(batch.bytes as usize);
             log.roll_if_full(&mut state, &config, &batch, now_ms);
             let sequence = log.append_one(&mut state, bytes, leader_epoch, now_ms);
-            let log_append_time = if batch.has_log_append_time() { batch.max_timestamp } else { NONE };
+            let log_append_time = if batch.has_log_append_time() {
+                batch.max_timestamp
+            } else {
+                NONE
+            };
             let last_offset = state.log_end - 1;
-            appended = Some(Appended { base_offset, last_offset, log_append_time, sequence });
+            appended = Some(Appended {
+                base_offset,
+                last_offset,
+                log_append_time,
+                sequence,
+            });
             rest = after;
         }
         debug_assert!(rest.is_empty(), "headers were checked before");
@@ -107,7 +132,11 @@ impl PartitionLog {
         if !state.epochs.begin(epoch, start_offset) {
             return Ok(None);
         }
-        let record = RecordView::EpochStart { incarnation: log.incarnation, epoch, start_offset };
+        let record = RecordView::EpochStart {
+            incarnation: log.incarnation,
+            epoch,
+            start_offset,
+        };
         Ok(Some(log.engine.journal.append(record)))
     }
 
@@ -123,6 +152,11 @@ impl PartitionLog {
 }
 
 impl Log {
+    /// The largest batch that the journal can take.
+    fn batch_bytes_max(&self) -> u64 {
+        (self.engine.journal.record_bytes_max() - RECORD_OVERHEAD_BYTES) as u64
+    }
+
     /// Makes the open chunk have room for `bytes`; `false` when there is no memory.
     fn make_room(&self, state: &mut LogState, bytes: usize, is_forced: bool) -> bool {
         let (segment_base, position) = (state.active().base_offset(), state.active().bytes());
@@ -133,7 +167,9 @@ impl Log {
         let capacity = state.chunks.next_capacity(position, bytes, chunk_bytes_max);
         loop {
             if let Some(memory) = self.engine.chunk_memory(capacity, &self.me, is_forced) {
-                let freed = state.chunks.open(memory, segment_base, position, state.log_end);
+                let freed = state
+                    .chunks
+                    .open(memory, segment_base, position, state.log_end);
                 self.engine.release_chunk_bytes(freed as u64);
                 return true;
             }
@@ -146,12 +182,27 @@ impl Log {
     }
 
     /// Rolls when the segment would grow too large or spans too much time with this batch.
-    fn roll_if_full(&self, state: &mut LogState, config: &LogConfig, batch: &BatchHeader, now_ms: i64) {
+    fn roll_if_full(
+        &self,
+        state: &mut LogState,
+        config: &LogConfig,
+        batch: &BatchHeader,
+        now_ms: i64,
+    ) {
         let active = &state.active().extent;
         let is_full = active.bytes + batch.bytes > config.segment_bytes.min(SEGMENT_BYTES_LIMIT)
-            || state.log_end + i64::from(batch.last_offset_delta) - active.base_offset > i64::from(i32::MAX);
-        let newest_ms = if active.first_timestamp == NONE { now_ms } else { batch.max_timestamp };
-        let oldest_ms = if active.first_timestamp == NONE { active.last_append_ms } else { active.first_timestamp };
+            || state.log_end + i64::from(batch.last_offset_delta) - active.base_offset
+                > i64::from(i32::MAX);
+        let newest_ms = if active.first_timestamp == NONE {
+            now_ms
+        } else {
+            batch.max_timestamp
+        };
+        let oldest_ms = if active.first_timestamp == NONE {
+            active.last_append_ms
+        } else {
+            active.first_timestamp
+        };
         let is_old = newest_ms.saturating_sub(oldest_ms) > config.segment_ms;
         if active.bytes > 0 && (is_full || is_old) {
             self.roll(state, now_ms);
@@ -162,28 +213,45 @@ impl Log {
         if !state.roll(self.incarnation, now_ms) {
             return None;
         }
-        let record = RecordView::Roll { incarnation: self.incarnation, base_offset: state.log_end };
+        let record = RecordView::Roll {
+            incarnation: self.incarnation,
+            base_offset: state.log_end,
+        };
         let sequence = self.engine.journal.append(record);
         self.queue_flush();
         Some(sequence)
     }
 
     /// Appends one batch, whose headers were checked, as one journal record.
-    fn append_one(&self, state: &mut LogState, bytes: &[u8], leader_epoch: i32, now_ms: i64) -> Sequence {
+    fn append_one(
+        &self,
+        state: &mut LogState,
+        bytes: &[u8],
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Sequence {
         let made = self.make_room(state, bytes.len(), true);
         assert!(made, "forced room is always made");
         let position = state.active().bytes();
         let base_offset = state.log_end;
-        let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>().expect("headers were checked");
+        let (header, body) = bytes
+            .split_first_chunk::<HEADER_BYTES>()
+            .expect("headers were checked");
         let header = patch_header(*header, base_offset, leader_epoch);
         let batch = BatchHeader::decode(&header).expect("headers were checked");
         state.append(&batch, &header, body, now_ms);
 
         let bytes = state.chunks.newest(batch.bytes);
-        let record = RecordView::Append { incarnation: self.incarnation, base_offset, position, bytes };
+        let record = RecordView::Append {
+            incarnation: self.incarnation,
+            base_offset,
+            position,
+            bytes,
+        };
         let sequence = self.engine.journal.append(record);
         self.engine.add_dirty(batch.bytes);
-        self.engine.note_pending(sequence, state.log_end, self.me.clone());
+        self.engine
+            .note_pending(sequence, state.log_end, self.me.clone());
         sequence
     }
 
@@ -192,18 +260,28 @@ impl Log {
         let active = state.active();
         let unwritten = active.unwritten();
         let config = &self.engine.config;
-        if unwritten >= config.write_behind_bytes || self.engine.dirty_bytes() > config.dirty_bytes_max {
+        if unwritten >= config.write_behind_bytes
+            || self.engine.dirty_bytes() > config.dirty_bytes_max
+        {
             self.queue_flush();
         }
         if active.writable_to(false) > active.written && !self.is_aging.replace(true) {
-            self.engine.queues.aging.borrow_mut().push_back((now_ms, self.me.clone()));
+            self.engine
+                .queues
+                .aging
+                .borrow_mut()
+                .push_back((now_ms, self.me.clone()));
         }
     }
 
     /// Puts the log into the queue of logs to write.
     pub(super) fn queue_flush(&self) {
         if !self.is_flush_queued.replace(true) {
-            self.engine.queues.flush.borrow_mut().push_back(self.me.clone());
+            self.engine
+                .queues
+                .flush
+                .borrow_mut()
+                .push_back(self.me.clone());
             self.engine.wake.notify_one();
         }
     }
@@ -220,24 +298,43 @@ impl Log {
 }
 
 /// The header with the base offset and leader epoch that the log gives; neither is in the CRC.
-fn patch_header(mut header: [u8; HEADER_BYTES], base_offset: i64, leader_epoch: i32) -> [u8; HEADER_BYTES] {
+fn patch_header(
+    mut header: [u8; HEADER_BYTES],
+    base_offset: i64,
+    leader_epoch: i32,
+) -> [u8; HEADER_BYTES] {
     header[0..8].copy_from_slice(&base_offset.to_be_bytes());
     header[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
     header
 }
 
-/// Checks that `batches` is one or more whole batches.
-fn check_headers(batches: &[u8]) -> Result<(), StorageError> {
-    let bad = |BadHeader { field, expected, found }| StorageError::BadBatch { field, expected, found };
+/// Checks that `batches` is one or more whole batches, none of them too large.
+fn check_headers(batches: &[u8], bytes_max: u64) -> Result<(), StorageError> {
+    let bad = |BadHeader {
+                   field,
+                   expected,
+                   found,
+               }| StorageError::BadBatch {
+        field,
+        expected,
+        found,
+    };
     let mut rest = batches;
     loop {
         let batch = BatchHeader::decode_prefix(rest).map_err(bad)?;
         let available = rest.len() as i64;
-        rest = usize::try_from(batch.bytes).ok().and_then(|bytes| rest.get(bytes..)).ok_or(StorageError::BadBatch {
-            field: "batch bytes within",
-            expected: available,
-            found: batch.bytes as i64,
-        })?;
+        rest = usize::try_from(batch.bytes)
+            .ok()
+            .and_then(|bytes| rest.get(bytes..))
+            .ok_or(StorageError::BadBatch {
+                field: "batch bytes within",
+                expected: available,
+                found: batch.bytes as i64,
+            })?;
+        if batch.bytes > bytes_max {
+            let bytes = batch.bytes;
+            return Err(StorageError::BatchTooLarge { bytes, bytes_max });
+        }
         if rest.is_empty() {
             return Ok(());
         }

@@ -19,11 +19,11 @@ pub(crate) struct ByteRun {
 impl ByteRun {
     /// An empty run at `start`.
     pub(crate) fn new(start: u64) -> Self {
-        ByteRun { start, end: start, pieces: Vec::new() }
-    }
-
-    pub(crate) fn start(&self) -> u64 {
-        self.start
+        ByteRun {
+            start,
+            end: start,
+            pieces: Vec::new(),
+        }
     }
 
     pub(crate) fn end(&self) -> u64 {
@@ -41,7 +41,9 @@ impl ByteRun {
 
     /// Lets go of pieces that end at or before `position`.
     pub(crate) fn discard_before(&mut self, position: u64) {
-        let gone = self.pieces.partition_point(|(at, piece)| at + piece.len() as u64 <= position);
+        let gone = self
+            .pieces
+            .partition_point(|(at, piece)| at + piece.len() as u64 <= position);
         self.pieces.drain(..gone);
         self.start = self.pieces.first().map_or(self.end, |(at, _)| *at);
     }
@@ -56,7 +58,9 @@ impl ByteRun {
     /// Copies the bytes `from..to`.
     pub(crate) fn copy(&self, from: u64, to: u64) -> Vec<u8> {
         let mut bytes = Vec::with_capacity((to - from) as usize);
-        self.for_each(from, to, |piece, range| bytes.extend_from_slice(&piece[range]));
+        self.for_each(from, to, |piece, range| {
+            bytes.extend_from_slice(&piece[range]);
+        });
         bytes
     }
 
@@ -78,16 +82,32 @@ impl ByteRun {
     /// CRC-32C of the batch at `position`, computed over what its CRC field covers.
     pub(crate) fn batch_crc(&self, position: u64, batch: &BatchHeader) -> u32 {
         let mut crc = 0;
-        self.for_each(position + CRC_FROM, position + batch.bytes, |piece, range| {
-            crc = crc32c::crc32c_append(crc, &piece[range]);
-        });
+        self.for_each(
+            position + CRC_FROM,
+            position + batch.bytes,
+            |piece, range| {
+                crc = crc32c::crc32c_append(crc, &piece[range]);
+            },
+        );
         crc
     }
 
     fn for_each(&self, from: u64, to: u64, mut visit: impl FnMut(&Slice, std::ops::Range<usize>)) {
-        assert!(self.start <= from && from <= to && to <= self.end, "{from}..{to} is not in {}..{}", self.start, self.end);
-        let first = self.pieces.partition_point(|(at, piece)| at + piece.len() as u64 <= from);
-        for (at, piece) in self.pieces.iter().skip(first).take_while(|(at, _)| *at < to) {
+        assert!(
+            self.start <= from && from <= to && to <= self.end,
+            "{from}..{to} is not in {}..{}",
+            self.start,
+            self.end
+        );
+        let first = self
+            .pieces
+            .partition_point(|(at, piece)| at + piece.len() as u64 <= from);
+        for (at, piece) in self
+            .pieces
+            .iter()
+            .skip(first)
+            .take_while(|(at, _)| *at < to)
+        {
             let begin = from.saturating_sub(*at) as usize;
             let end = ((to - at) as usize).min(piece.len());
             visit(piece, begin..end);
@@ -105,12 +125,16 @@ mod tests {
         for piece in [vec![0, 1, 2], vec![3], vec![4, 5, 6, 7]] {
             run.push(Slice::from(piece));
         }
-        assert_eq!((run.start(), run.end()), (100, 108));
+        assert_eq!(run.end(), 108);
         for from in 100..108 {
             for to in from..=108 {
                 let expected: Vec<u8> = (from..to).map(|at| (at - 100) as u8).collect();
                 assert_eq!(run.copy(from, to), expected);
-                let gathered: Vec<u8> = run.slices(from, to).iter().flat_map(|slice| slice.to_vec()).collect();
+                let gathered: Vec<u8> = run
+                    .slices(from, to)
+                    .iter()
+                    .flat_map(|slice| slice.to_vec())
+                    .collect();
                 assert_eq!(gathered, expected);
             }
         }

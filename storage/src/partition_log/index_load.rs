@@ -40,7 +40,9 @@ impl Log {
         is_enough: impl Fn(&OffsetIndex) -> bool,
     ) -> Result<(), StorageError> {
         let needed = |segment: &Segment| {
-            !segment.index.is_complete() && segment.bytes() > INTERVAL_BYTES && !is_enough(&segment.index)
+            !segment.index.is_complete()
+                && segment.bytes() > INTERVAL_BYTES
+                && !is_enough(&segment.index)
         };
         let incomplete = {
             let state = self.state.borrow();
@@ -49,7 +51,11 @@ impl Log {
                 return Ok(());
             };
             let complete_from = segment.index.complete_from();
-            Incomplete { segment_base, truncations: state.truncations, complete_from }
+            Incomplete {
+                segment_base,
+                truncations: state.truncations,
+                complete_from,
+            }
         };
         let mut entries = self.read_index_file(segment_base).await;
         entries.retain(|entry| u64::from(entry.position) < incomplete.complete_from);
@@ -58,7 +64,9 @@ impl Log {
             Ok(Some(entries)) => Some((entries, blocks)),
             Ok(None) | Err(StorageError::Corruption { .. }) => {
                 // The file's last entry points at no such batch: trust the segment alone.
-                self.walk_index(incomplete, Vec::new()).await?.map(|entries| (entries, 0))
+                self.walk_index(incomplete, Vec::new())
+                    .await?
+                    .map(|entries| (entries, 0))
             }
             Err(error) => return Err(error),
         };
@@ -74,11 +82,21 @@ impl Log {
         let Ok(file) = self.open_file(segment_base, FileKind::Index).await else {
             return entries;
         };
-        let Ok(bytes) = file.size().await else { return entries };
-        let owner = BlockOwner { incarnation: self.incarnation, segment_base };
+        let Ok(bytes) = file.size().await else {
+            return entries;
+        };
+        let owner = BlockOwner {
+            incarnation: self.incarnation,
+            segment_base,
+        };
         let blocks = u32::try_from(bytes / BLOCK_BYTES as u64).unwrap_or(u32::MAX);
         for number in 0..blocks {
-            let Ok(block) = file.read_at(u64::from(number) * BLOCK_BYTES as u64, BLOCK_BYTES).await else { break };
+            let Ok(block) = file
+                .read_at(u64::from(number) * BLOCK_BYTES as u64, BLOCK_BYTES)
+                .await
+            else {
+                break;
+            };
             if !decode_block(owner, number, &block, &mut entries) {
                 break;
             }
@@ -88,17 +106,37 @@ impl Log {
 
     /// Walks from the last of `entries` to where memory's index begins. `None`: the last entry is
     /// wrong, or the segment changed meanwhile.
-    async fn walk_index(self: &Rc<Self>, incomplete: Incomplete, entries: Vec<IndexEntry>) -> Result<Option<Vec<IndexEntry>>, StorageError> {
-        let Incomplete { segment_base, truncations, complete_from } = incomplete;
+    async fn walk_index(
+        self: &Rc<Self>,
+        incomplete: Incomplete,
+        entries: Vec<IndexEntry>,
+    ) -> Result<Option<Vec<IndexEntry>>, StorageError> {
+        let Incomplete {
+            segment_base,
+            truncations,
+            complete_from,
+        } = incomplete;
         let last = entries.last().copied();
         let position = last.map_or(0, |entry| u64::from(entry.position));
         let mut max_timestamp = last.map_or(NONE, |entry| entry.max_timestamp_before);
         let mut expected = last.map(|entry| segment_base + i64::from(entry.relative_offset));
         let mut index = OffsetIndex::with_entries(entries);
-        let mut walk = Walk::new(self, WalkFrom { segment_base, position, truncations });
+        let mut walk = Walk::new(
+            self,
+            WalkFrom {
+                segment_base,
+                position,
+                truncations,
+            },
+        );
         while walk.position() < complete_from {
-            let Ok(batch) = walk.peek().await? else { return Ok(None) };
-            if expected.take().is_some_and(|offset| offset != batch.base_offset) {
+            let Ok(batch) = walk.peek().await? else {
+                return Ok(None);
+            };
+            if expected
+                .take()
+                .is_some_and(|offset| offset != batch.base_offset)
+            {
                 return Ok(None);
             }
             index.note(segment_base, &batch, walk.position(), max_timestamp);
@@ -108,9 +146,16 @@ impl Log {
         Ok(Some(index.entries().to_vec()))
     }
 
-    fn install_index(self: &Rc<Self>, incomplete: Incomplete, entries: Vec<IndexEntry>, blocks: u32) {
+    fn install_index(
+        self: &Rc<Self>,
+        incomplete: Incomplete,
+        entries: Vec<IndexEntry>,
+        blocks: u32,
+    ) {
         let mut state = self.state.borrow_mut();
-        let Some(at) = state.segment_at(incomplete.segment_base) else { return };
+        let Some(at) = state.segment_at(incomplete.segment_base) else {
+            return;
+        };
         let is_same = state.truncations == incomplete.truncations
             && state.segments[at].index.complete_from() == incomplete.complete_from;
         if !is_same {
@@ -130,7 +175,9 @@ impl Log {
         if loaded.len() <= LOADED_INDEXES_MAX {
             return;
         }
-        let Some((log, segment_base)) = loaded.pop_front() else { return };
+        let Some((log, segment_base)) = loaded.pop_front() else {
+            return;
+        };
         drop(loaded);
         if let Some(log) = log.upgrade() {
             log.unload_index(segment_base);

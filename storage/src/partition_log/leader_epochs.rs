@@ -1,6 +1,6 @@
 //! Which leader epoch wrote which offsets of a log.
 //!
-//! *Place*: one per partition log; asked by OffsetForLeaderEpoch and by a follower that has to find
+//! *Place*: one per partition log; asked by `OffsetForLeaderEpoch` and by a follower that has to find
 //! where it diverged. *Invariants*: **I1** epochs ascend strictly; **I2** start offsets ascend
 //! strictly. *Source*: KIP-101, KIP-279.
 
@@ -34,8 +34,12 @@ impl LeaderEpochs {
         if self.latest().is_some_and(|latest| epoch <= latest) {
             return false;
         }
-        self.starts.retain(|start| start.start_offset < start_offset);
-        self.starts.push(EpochStart { epoch, start_offset });
+        self.starts
+            .retain(|start| start.start_offset < start_offset);
+        self.starts.push(EpochStart {
+            epoch,
+            start_offset,
+        });
         self.check_invariants();
         true
     }
@@ -44,7 +48,10 @@ impl LeaderEpochs {
     /// one) wrote; `(-1, -1)` when `epoch` is newer than all or none is known.
     pub(crate) fn end_offset_for(&self, epoch: i32, log_end_offset: i64) -> (i32, i64) {
         let above = self.starts.partition_point(|start| start.epoch <= epoch);
-        match (above.checked_sub(1).and_then(|at| self.starts.get(at)), self.starts.get(above)) {
+        match (
+            above.checked_sub(1).and_then(|at| self.starts.get(at)),
+            self.starts.get(above),
+        ) {
             (Some(floor), Some(next)) => (floor.epoch, next.start_offset),
             (Some(floor), None) if floor.epoch == epoch => (epoch, log_end_offset),
             (None, Some(next)) => (epoch, next.start_offset),
@@ -54,12 +61,15 @@ impl LeaderEpochs {
 
     /// Forgets what lies at or above the new log end.
     pub(crate) fn truncate_end(&mut self, log_end_offset: i64) {
-        self.starts.retain(|start| start.start_offset < log_end_offset);
+        self.starts
+            .retain(|start| start.start_offset < log_end_offset);
     }
 
     /// Forgets epochs that ended below the new log start; the one that spans it begins there.
     pub(crate) fn truncate_start(&mut self, log_start_offset: i64) {
-        let above = self.starts.partition_point(|start| start.start_offset <= log_start_offset);
+        let above = self
+            .starts
+            .partition_point(|start| start.start_offset <= log_start_offset);
         if let Some(spanning) = above.checked_sub(1) {
             self.starts.drain(..spanning);
             self.starts[0].start_offset = log_start_offset;
@@ -78,18 +88,28 @@ impl LeaderEpochs {
     pub(crate) fn decode(from: &mut FieldReader<'_>) -> Result<Self, TooShort> {
         let count = from.count(12)?;
         let starts = (0..count)
-            .map(|_| Ok(EpochStart { epoch: from.i32()?, start_offset: from.i64()? }))
+            .map(|_| {
+                Ok(EpochStart {
+                    epoch: from.i32()?,
+                    start_offset: from.i64()?,
+                })
+            })
             .collect::<Result<_, _>>()?;
         Ok(LeaderEpochs { starts })
     }
 
     /// Whether I1 and I2 hold; asserted after changes, and asked of what was read from disk.
     pub(crate) fn is_ordered(&self) -> bool {
-        self.starts.is_sorted_by(|a, b| a.epoch < b.epoch && a.start_offset < b.start_offset)
+        self.starts
+            .is_sorted_by(|a, b| a.epoch < b.epoch && a.start_offset < b.start_offset)
     }
 
     fn check_invariants(&self) {
-        assert!(self.is_ordered(), "leader epochs out of order: {:?}", self.starts);
+        assert!(
+            self.is_ordered(),
+            "leader epochs out of order: {:?}",
+            self.starts
+        );
     }
 }
 
@@ -138,7 +158,10 @@ mod tests {
         let epochs = epochs(&[(1, 0), (2, 10), (3, 20)]);
         let mut bytes = Vec::new();
         epochs.encode(&mut bytes);
-        assert_eq!(LeaderEpochs::decode(&mut FieldReader::new(&bytes)), Ok(epochs));
+        assert_eq!(
+            LeaderEpochs::decode(&mut FieldReader::new(&bytes)),
+            Ok(epochs)
+        );
         assert!(LeaderEpochs::decode(&mut FieldReader::new(&bytes[..9])).is_err());
     }
 }

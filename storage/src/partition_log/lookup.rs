@@ -1,6 +1,6 @@
 //! Finding offsets by time, and batches by offset.
 //!
-//! *Place*: ListOffsets; truncation. *Invariants*: **I1** a lookup answers the exact record, which
+//! *Place*: `ListOffsets`; truncation. *Invariants*: **I1** a lookup answers the exact record, which
 //! means reading its batch: headers know only the greatest timestamp. *Source*: Kafka's
 //! `fetchOffsetByTimestamp` (KIP-79, KIP-734).
 
@@ -45,7 +45,10 @@ impl PartitionLog {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub async fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampOffset>, StorageError> {
+    pub async fn offset_for_timestamp(
+        &self,
+        timestamp: i64,
+    ) -> Result<Option<TimestampOffset>, StorageError> {
         loop {
             self.log.check_readable()?;
             match self.log.find_timestamp(timestamp).await? {
@@ -62,15 +65,24 @@ impl PartitionLog {
     pub async fn max_timestamp_offset(&self) -> Result<Option<TimestampOffset>, StorageError> {
         loop {
             self.log.check_readable()?;
-            let Some((segment_base, batch_offset, timestamp)) = newest_timestamp(&self.log.state.borrow()) else {
+            let Some((segment_base, batch_offset, timestamp)) =
+                newest_timestamp(&self.log.state.borrow())
+            else {
                 return Ok(None);
             };
-            let Some(from) = self.log.walk_start(segment_base, batch_offset).await? else { continue };
+            let Some(from) = self.log.walk_start(segment_base, batch_offset).await? else {
+                continue;
+            };
             let mut walk = Walk::new(&self.log, from);
-            let Ok(batch) = walk.seek(|batch| batch.last_offset() >= batch_offset).await? else { continue };
+            let Ok(batch) = walk
+                .seek(|batch| batch.last_offset() >= batch_offset)
+                .await?
+            else {
+                continue;
+            };
             match walk.find_record(&batch, Wanted::Exactly(timestamp)).await? {
                 Ok(found) => return Ok(found),
-                Err(_) => continue,
+                Err(WalkEnd::Changed | WalkEnd::EndOfSegment) => {}
             }
         }
     }
@@ -78,29 +90,49 @@ impl PartitionLog {
 
 /// Segment, batch and value of the greatest timestamp.
 fn newest_timestamp(state: &LogState) -> Option<(i64, i64, i64)> {
-    let with_timestamp = state.segments.iter().filter(|segment| segment.extent.max_timestamp != NONE);
+    let with_timestamp = state
+        .segments
+        .iter()
+        .filter(|segment| segment.extent.max_timestamp != NONE);
     // `max_by_key` answers the last of equals; the first is wanted.
-    let newest = with_timestamp.rev().max_by_key(|segment| segment.extent.max_timestamp)?;
+    let newest = with_timestamp
+        .rev()
+        .max_by_key(|segment| segment.extent.max_timestamp)?;
     let extent = &newest.extent;
-    Some((extent.base_offset, extent.max_timestamp_batch, extent.max_timestamp))
+    Some((
+        extent.base_offset,
+        extent.max_timestamp_batch,
+        extent.max_timestamp,
+    ))
 }
 
 impl Log {
-    async fn find_timestamp(self: &Rc<Self>, timestamp: i64) -> Result<Result<Option<TimestampOffset>, WalkEnd>, StorageError> {
+    async fn find_timestamp(
+        self: &Rc<Self>,
+        timestamp: i64,
+    ) -> Result<Result<Option<TimestampOffset>, WalkEnd>, StorageError> {
         let mut after = i64::MIN;
         loop {
             let (segment_base, offset_min) = {
                 let state = self.state.borrow();
                 let may_hold = |segment: &&Segment| {
-                    segment.base_offset() > after && segment.extent.max_timestamp >= timestamp && segment.bytes() > 0
+                    segment.base_offset() > after
+                        && segment.extent.max_timestamp >= timestamp
+                        && segment.bytes() > 0
                 };
                 match state.segments.iter().find(may_hold) {
                     Some(segment) => (segment.base_offset(), state.log_start),
                     None => return Ok(Ok(None)),
                 }
             };
-            let wanted = Wanted::AtLeast { timestamp, offset_min };
-            match self.find_in_segment(segment_base, timestamp, wanted).await? {
+            let wanted = Wanted::AtLeast {
+                timestamp,
+                offset_min,
+            };
+            match self
+                .find_in_segment(segment_base, timestamp, wanted)
+                .await?
+            {
                 Ok(found) => return Ok(Ok(Some(found))),
                 Err(WalkEnd::EndOfSegment) => after = segment_base,
                 Err(WalkEnd::Changed) => return Ok(Err(WalkEnd::Changed)),
@@ -108,14 +140,28 @@ impl Log {
         }
     }
 
-    async fn find_in_segment(self: &Rc<Self>, segment_base: i64, timestamp: i64, wanted: Wanted) -> Result<Result<TimestampOffset, WalkEnd>, StorageError> {
-        self.complete_index(segment_base, |index| index.floor_timestamp(timestamp).is_some()).await?;
+    async fn find_in_segment(
+        self: &Rc<Self>,
+        segment_base: i64,
+        timestamp: i64,
+        wanted: Wanted,
+    ) -> Result<Result<TimestampOffset, WalkEnd>, StorageError> {
+        self.complete_index(segment_base, |index| {
+            index.floor_timestamp(timestamp).is_some()
+        })
+        .await?;
         let from = {
             let state = self.state.borrow();
-            let Some(at) = state.segment_at(segment_base) else { return Ok(Err(WalkEnd::Changed)) };
+            let Some(at) = state.segment_at(segment_base) else {
+                return Ok(Err(WalkEnd::Changed));
+            };
             let entry = state.segments[at].index.floor_timestamp(timestamp);
             let position = entry.map_or(0, |entry| u64::from(entry.position));
-            WalkFrom { segment_base, position, truncations: state.truncations }
+            WalkFrom {
+                segment_base,
+                position,
+                truncations: state.truncations,
+            }
         };
         let mut walk = Walk::new(self, from);
         loop {
@@ -135,7 +181,10 @@ impl Log {
 
 impl Walk<'_> {
     /// Moves on to the first batch for which `is_wanted` holds.
-    pub(super) async fn seek(&mut self, is_wanted: impl Fn(&BatchHeader) -> bool) -> Result<Result<BatchHeader, WalkEnd>, StorageError> {
+    pub(super) async fn seek(
+        &mut self,
+        is_wanted: impl Fn(&BatchHeader) -> bool,
+    ) -> Result<Result<BatchHeader, WalkEnd>, StorageError> {
         loop {
             match self.peek().await? {
                 Ok(batch) if is_wanted(&batch) => return Ok(Ok(batch)),
@@ -146,27 +195,43 @@ impl Walk<'_> {
     }
 
     /// Looks through the records of the batch at the walk's position.
-    async fn find_record(&mut self, batch: &BatchHeader, wanted: Wanted) -> Result<Result<Option<TimestampOffset>, WalkEnd>, StorageError> {
+    async fn find_record(
+        &mut self,
+        batch: &BatchHeader,
+        wanted: Wanted,
+    ) -> Result<Result<Option<TimestampOffset>, WalkEnd>, StorageError> {
         if let Err(end) = self.hold(batch, true).await? {
             return Ok(Err(end));
         }
-        let bytes = self.run().copy(self.position(), self.position() + batch.bytes);
+        let bytes = self
+            .run()
+            .copy(self.position(), self.position() + batch.bytes);
         let found = find_in_batch(&bytes, wanted).map_err(|error| {
             let path = self.log().file_path(self.segment_base(), FileKind::Segment);
             StorageError::corruption(&path, self.position(), "a readable batch", error)
         })?;
-        Ok(Ok(found.map(|(timestamp, offset)| TimestampOffset { timestamp, offset, leader_epoch: batch.leader_epoch })))
+        Ok(Ok(found.map(|(timestamp, offset)| TimestampOffset {
+            timestamp,
+            offset,
+            leader_epoch: batch.leader_epoch,
+        })))
     }
 }
 
-fn find_in_batch(bytes: &[u8], wanted: Wanted) -> Result<Option<(i64, i64)>, protocol::record_batch::BatchError> {
+fn find_in_batch(
+    bytes: &[u8],
+    wanted: Wanted,
+) -> Result<Option<(i64, i64)>, protocol::record_batch::BatchError> {
     let view = BatchView::parse(bytes)?;
     let mut context = DecompressContext::default();
     let mut buffer = Vec::new();
     for record in view.records(&mut context, &mut buffer, DECOMPRESSED_BYTES_MAX)? {
         let record = record?;
         let is_wanted = match wanted {
-            Wanted::AtLeast { timestamp, offset_min } => record.timestamp >= timestamp && record.offset >= offset_min,
+            Wanted::AtLeast {
+                timestamp,
+                offset_min,
+            } => record.timestamp >= timestamp && record.offset >= offset_min,
             Wanted::Exactly(timestamp) => record.timestamp == timestamp,
         };
         if is_wanted {

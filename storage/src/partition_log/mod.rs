@@ -38,8 +38,8 @@ pub use lookup::TimestampOffset;
 pub use producers::SequenceCheck;
 pub use read::ReadResult;
 pub use retention::RetentionOutcome;
-pub(crate) use write_behind::sync_logs_dir;
 use state::LogState;
+pub(crate) use write_behind::sync_logs_dir;
 
 /// A partition log. Cloning gives another handle to the same log.
 #[derive(Clone)]
@@ -95,7 +95,13 @@ pub(crate) enum Condition {
 }
 
 impl Log {
-    pub(crate) fn new(engine: &Rc<Engine>, id: LogId, incarnation: u64, state: LogState, config: LogConfig) -> Rc<Self> {
+    pub(crate) fn new(
+        engine: &Rc<Engine>,
+        id: LogId,
+        incarnation: u64,
+        state: LogState,
+        config: LogConfig,
+    ) -> Rc<Self> {
         Rc::new_cyclic(|me| Log {
             engine: Rc::clone(engine),
             id,
@@ -147,7 +153,11 @@ impl Log {
             return false;
         }
         // A truncation waits for everything before it, so no commit reports more than is there.
-        assert!(log_end <= state.log_end, "durable end {log_end} beyond the log end {}", state.log_end);
+        assert!(
+            log_end <= state.log_end,
+            "durable end {log_end} beyond the log end {}",
+            state.log_end
+        );
         state.durable_end = log_end;
         !self.is_touched.replace(true)
     }
@@ -165,7 +175,8 @@ impl Log {
     pub(crate) fn adopt_recovered(&self) {
         let state = self.state.borrow();
         for chunk in state.chunks.iter() {
-            self.engine.adopt_chunk(chunk.memory_bytes as u64, self.me.clone());
+            self.engine
+                .adopt_chunk(chunk.memory_bytes as u64, self.me.clone());
         }
         let unwritten = state.unwritten_bytes();
         self.engine.add_dirty(unwritten);
@@ -198,7 +209,9 @@ impl Log {
         while self.has_file_work.replace(true) {
             self.engine.progress.notified().await;
         }
-        FileWork { log: Rc::clone(self) }
+        FileWork {
+            log: Rc::clone(self),
+        }
     }
 }
 
@@ -267,8 +280,18 @@ impl PartitionLog {
     }
 
     /// What to do with a batch of an idempotent producer. Sequences are inclusive.
-    pub fn check_sequence(&self, producer_id: i64, epoch: i16, first_sequence: i32, last_sequence: i32) -> SequenceCheck {
-        self.log.state.borrow().producers.check(producer_id, epoch, first_sequence, last_sequence)
+    pub fn check_sequence(
+        &self,
+        producer_id: i64,
+        epoch: i16,
+        first_sequence: i32,
+        last_sequence: i32,
+    ) -> SequenceCheck {
+        self.log
+            .state
+            .borrow()
+            .producers
+            .check(producer_id, epoch, first_sequence, last_sequence)
     }
 
     /// Count of idempotent producers remembered.
@@ -281,9 +304,5 @@ impl PartitionLog {
     pub fn end_offset_for_epoch(&self, epoch: i32) -> (i32, i64) {
         let state = self.log.state.borrow();
         state.epochs.end_offset_for(epoch, state.log_end)
-    }
-
-    pub(crate) fn shared(&self) -> &Rc<Log> {
-        &self.log
     }
 }

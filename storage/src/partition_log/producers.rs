@@ -74,11 +74,19 @@ struct Batches {
     kept: [ProducerBatch; BATCHES_MAX],
 }
 
-const NO_BATCH: ProducerBatch =
-    ProducerBatch { first_sequence: -1, last_sequence: -1, last_offset: -1, offset_delta: 0, timestamp: NONE };
+const NO_BATCH: ProducerBatch = ProducerBatch {
+    first_sequence: -1,
+    last_sequence: -1,
+    last_offset: -1,
+    offset_delta: 0,
+    timestamp: NONE,
+};
 
 impl Batches {
-    const EMPTY: Batches = Batches { count: 0, kept: [NO_BATCH; BATCHES_MAX] };
+    const EMPTY: Batches = Batches {
+        count: 0,
+        kept: [NO_BATCH; BATCHES_MAX],
+    };
 
     fn as_slice(&self) -> &[ProducerBatch] {
         &self.kept[..self.count]
@@ -110,12 +118,20 @@ impl Producers {
     }
 
     /// What to do with a batch of `producer_id` whose records have these sequences (inclusive).
-    pub(crate) fn check(&self, producer_id: i64, epoch: i16, first_sequence: i32, last_sequence: i32) -> SequenceCheck {
+    pub(crate) fn check(
+        &self,
+        producer_id: i64,
+        epoch: i16,
+        first_sequence: i32,
+        last_sequence: i32,
+    ) -> SequenceCheck {
         let Some(producer) = self.by_id.get(&producer_id) else {
             return SequenceCheck::New;
         };
         if epoch < producer.epoch {
-            return SequenceCheck::StaleEpoch { current: producer.epoch };
+            return SequenceCheck::StaleEpoch {
+                current: producer.epoch,
+            };
         }
         let batches = producer.batches.as_slice();
         if epoch > producer.epoch {
@@ -232,7 +248,11 @@ fn decode_producer(from: &mut FieldReader<'_>) -> Result<Producer, TooShort> {
 }
 
 fn next_sequence(sequence: i32) -> i32 {
-    if sequence == i32::MAX { 0 } else { sequence + 1 }
+    if sequence == i32::MAX {
+        0
+    } else {
+        sequence + 1
+    }
 }
 
 fn in_order(expected: i32, found: i32) -> SequenceCheck {
@@ -247,7 +267,12 @@ fn in_order(expected: i32, found: i32) -> SequenceCheck {
 mod tests {
     use super::*;
 
-    fn batch(producer_epoch: i16, base_sequence: i32, base_offset: i64, records: i32) -> BatchHeader {
+    fn batch(
+        producer_epoch: i16,
+        base_sequence: i32,
+        base_offset: i64,
+        records: i32,
+    ) -> BatchHeader {
         BatchHeader {
             base_offset,
             bytes: 100,
@@ -275,7 +300,9 @@ mod tests {
 
     #[test]
     fn a_retry_of_any_of_the_last_five_batches_is_a_duplicate() {
-        let batches: Vec<_> = (0..7).map(|n| batch(0, n * 3, i64::from(n) * 3, 3)).collect();
+        let batches: Vec<_> = (0..7)
+            .map(|n| batch(0, n * 3, i64::from(n) * 3, 3))
+            .collect();
         let producers = producers(&batches);
         for n in 2..7 {
             let duplicate = SequenceCheck::Duplicate {
@@ -285,15 +312,30 @@ mod tests {
             };
             assert_eq!(producers.check(1, 0, n * 3, n * 3 + 2), duplicate);
         }
-        assert_eq!(producers.check(1, 0, 3, 5), SequenceCheck::OutOfOrder { expected: 21, found: 3 });
+        assert_eq!(
+            producers.check(1, 0, 3, 5),
+            SequenceCheck::OutOfOrder {
+                expected: 21,
+                found: 3
+            }
+        );
         assert_eq!(producers.check(1, 0, 21, 25), SequenceCheck::New);
     }
 
     #[test]
     fn a_newer_epoch_starts_at_zero_and_fences_the_older() {
         let mut producers = producers(&[batch(3, 0, 0, 2)]);
-        assert_eq!(producers.check(1, 2, 2, 3), SequenceCheck::StaleEpoch { current: 3 });
-        assert_eq!(producers.check(1, 4, 2, 3), SequenceCheck::OutOfOrder { expected: 0, found: 2 });
+        assert_eq!(
+            producers.check(1, 2, 2, 3),
+            SequenceCheck::StaleEpoch { current: 3 }
+        );
+        assert_eq!(
+            producers.check(1, 4, 2, 3),
+            SequenceCheck::OutOfOrder {
+                expected: 0,
+                found: 2
+            }
+        );
         assert_eq!(producers.check(1, 4, 0, 1), SequenceCheck::New);
         producers.note(&batch(4, 0, 2, 2));
         assert_eq!(producers.check(1, 4, 2, 3), SequenceCheck::New);
@@ -324,7 +366,10 @@ mod tests {
         let producers = producers(&[batch(0, 0, 0, 1), batch(0, 1, 1, 4), batch(1, 0, 5, 1)]);
         let mut bytes = Vec::new();
         producers.encode(&mut bytes);
-        assert_eq!(Producers::decode(&mut FieldReader::new(&bytes)), Ok(producers));
+        assert_eq!(
+            Producers::decode(&mut FieldReader::new(&bytes)),
+            Ok(producers)
+        );
         assert!(Producers::decode(&mut FieldReader::new(&bytes[..bytes.len() - 1])).is_err());
     }
 }

@@ -49,12 +49,21 @@ impl PartitionLog {
     ///
     /// # Cancel safety
     /// Dropping the future drops the result; a disk read under way ends for other readers.
-    pub async fn read(&self, offset: i64, bytes_max: usize, upto: i64) -> Result<ReadResult, StorageError> {
+    pub async fn read(
+        &self,
+        offset: i64,
+        bytes_max: usize,
+        upto: i64,
+    ) -> Result<ReadResult, StorageError> {
         loop {
             if let Some(result) = self.try_read(offset, bytes_max, upto) {
                 return result;
             }
-            let bounds = Bounds { offset, bytes_max, upto };
+            let bounds = Bounds {
+                offset,
+                bytes_max,
+                upto,
+            };
             if let Some(result) = self.log.read_from_disk(bounds).await? {
                 return Ok(result);
             }
@@ -62,20 +71,40 @@ impl PartitionLog {
     }
 
     /// As [`Self::read`], without waiting: `None` when the batch is not in memory.
-    pub fn try_read(&self, offset: i64, bytes_max: usize, upto: i64) -> Option<Result<ReadResult, StorageError>> {
+    pub fn try_read(
+        &self,
+        offset: i64,
+        bytes_max: usize,
+        upto: i64,
+    ) -> Option<Result<ReadResult, StorageError>> {
         if let Err(error) = self.log.check_readable() {
             return Some(Err(error));
         }
         let mut state = self.log.state.borrow_mut();
         if offset < state.log_start || offset > state.log_end {
             let (log_start, log_end) = (state.log_start, state.log_end);
-            return Some(Err(StorageError::OffsetOutOfRange { offset, log_start, log_end }));
+            return Some(Err(StorageError::OffsetOutOfRange {
+                offset,
+                log_start,
+                log_end,
+            }));
         }
         if offset >= state.log_end.min(upto) {
-            return Some(Ok(ReadResult { next_offset: offset, ..ReadResult::default() }));
+            return Some(Ok(ReadResult {
+                next_offset: offset,
+                ..ReadResult::default()
+            }));
         }
         let first = state.chunks.holding_offset(offset)?;
-        let result = read_chunks(&state, first, Bounds { offset, bytes_max, upto });
+        let result = read_chunks(
+            &state,
+            first,
+            Bounds {
+                offset,
+                bytes_max,
+                upto,
+            },
+        );
         match result {
             Ok((result, stopped)) => {
                 state.read_hints.note(offset, stopped);
@@ -84,7 +113,9 @@ impl PartitionLog {
             Err((segment_base, position, bad)) => {
                 let path = self.log.file_path(segment_base, FileKind::Segment);
                 let expected = format!("{} {} (in memory)", bad.field, bad.expected);
-                Some(Err(StorageError::corruption(&path, position, expected, bad.found)))
+                Some(Err(StorageError::corruption(
+                    &path, position, expected, bad.found,
+                )))
             }
         }
     }
@@ -93,17 +124,34 @@ impl PartitionLog {
 type BadPlace = (i64, u64, crate::segment::batch_header::BadHeader);
 
 /// Reads from the tail chunks, beginning with number `first`.
-fn read_chunks(state: &LogState, first: usize, bounds: Bounds) -> Result<(ReadResult, ReadHint), BadPlace> {
-    let mut result = ReadResult { next_offset: bounds.offset, ..ReadResult::default() };
-    let mut stopped = ReadHint { offset: bounds.offset, segment_base: 0, position: 0 };
+fn read_chunks(
+    state: &LogState,
+    first: usize,
+    bounds: Bounds,
+) -> Result<(ReadResult, ReadHint), BadPlace> {
+    let mut result = ReadResult {
+        next_offset: bounds.offset,
+        ..ReadResult::default()
+    };
+    let mut stopped = ReadHint {
+        offset: bounds.offset,
+        segment_base: 0,
+        position: 0,
+    };
     let mut at = first;
     while let Some(chunk) = state.chunks.get(at) {
-        let mut position = if at == first { start_in_chunk(state, chunk, bounds.offset) } else { chunk.batches_from };
+        let mut position = if at == first {
+            start_in_chunk(state, chunk, bounds.offset)
+        } else {
+            chunk.batches_from
+        };
         let mut from = position;
         let mut is_full = false;
         while position < chunk.end {
-            let bytes = &chunk.as_bytes()[(position - chunk.start) as usize..(chunk.end - chunk.start) as usize];
-            let batch = BatchHeader::decode_prefix(bytes).map_err(|bad| (chunk.segment_base, position, bad))?;
+            let bytes = &chunk.as_bytes()
+                [(position - chunk.start) as usize..(chunk.end - chunk.start) as usize];
+            let batch = BatchHeader::decode_prefix(bytes)
+                .map_err(|bad| (chunk.segment_base, position, bad))?;
             if batch.last_offset() < bounds.offset {
                 position += batch.bytes;
                 from = position;
@@ -122,7 +170,11 @@ fn read_chunks(state: &LogState, first: usize, bounds: Bounds) -> Result<(ReadRe
             result.slices.push(chunk.slice(from, position));
             result.bytes += (position - from) as usize;
         }
-        stopped = ReadHint { offset: result.next_offset, segment_base: chunk.segment_base, position };
+        stopped = ReadHint {
+            offset: result.next_offset,
+            segment_base: chunk.segment_base,
+            position,
+        };
         if is_full || result.bytes >= bounds.bytes_max {
             break;
         }
@@ -140,7 +192,9 @@ fn start_in_chunk(state: &LogState, chunk: &super::tail_chunks::Chunk, offset: i
     {
         return hint.position;
     }
-    let segment = state.segment_at(chunk.segment_base).map(|at| &state.segments[at]);
+    let segment = state
+        .segment_at(chunk.segment_base)
+        .map(|at| &state.segments[at]);
     let entry = segment.and_then(|segment| segment.index.floor_offset(chunk.segment_base, offset));
     match entry.map(|entry| u64::from(entry.position)) {
         Some(position) if in_chunk(position) => position,
@@ -151,7 +205,10 @@ fn start_in_chunk(state: &LogState, chunk: &super::tail_chunks::Chunk, offset: i
 impl Log {
     /// Reads batches that begin on disk. `None`: what is asked for has come to be in memory, or
     /// the log was truncated meanwhile; try again.
-    async fn read_from_disk(self: &Rc<Self>, bounds: Bounds) -> Result<Option<ReadResult>, StorageError> {
+    async fn read_from_disk(
+        self: &Rc<Self>,
+        bounds: Bounds,
+    ) -> Result<Option<ReadResult>, StorageError> {
         let mut segment_base = {
             let state = self.state.borrow();
             state.segments[state.segment_for(bounds.offset)].base_offset()
@@ -176,24 +233,51 @@ impl Log {
     }
 
     /// Where to begin walking for `offset` in a segment: a hint, an index entry, or its start.
-    pub(super) async fn walk_start(self: &Rc<Self>, segment_base: i64, offset: i64) -> Result<Option<WalkFrom>, StorageError> {
-        self.complete_index(segment_base, |index| index.floor_offset(segment_base, offset).is_some()).await?;
+    pub(super) async fn walk_start(
+        self: &Rc<Self>,
+        segment_base: i64,
+        offset: i64,
+    ) -> Result<Option<WalkFrom>, StorageError> {
+        self.complete_index(segment_base, |index| {
+            index.floor_offset(segment_base, offset).is_some()
+        })
+        .await?;
         let state = self.state.borrow();
         let Some(segment) = state.segment_at(segment_base).map(|at| &state.segments[at]) else {
             return Ok(None);
         };
         let truncations = state.truncations;
-        let hint = state.read_hints.find(offset).filter(|hint| hint.segment_base == segment_base);
-        let indexed = || segment.index.floor_offset(segment_base, offset).map_or(0, |entry| u64::from(entry.position));
+        let hint = state
+            .read_hints
+            .find(offset)
+            .filter(|hint| hint.segment_base == segment_base);
+        let indexed = || {
+            segment
+                .index
+                .floor_offset(segment_base, offset)
+                .map_or(0, |entry| u64::from(entry.position))
+        };
         let position = hint.map_or_else(indexed, |hint| hint.position);
-        Ok(Some(WalkFrom { segment_base, position, truncations }))
+        Ok(Some(WalkFrom {
+            segment_base,
+            position,
+            truncations,
+        }))
     }
 
     /// Walks to the batch that holds the offset and collects from there to the end of the segment
     /// or the bounds.
-    async fn collect(self: &Rc<Self>, walk: &mut Walk<'_>, bounds: Bounds) -> Result<Result<ReadResult, WalkEnd>, StorageError> {
+    async fn collect(
+        self: &Rc<Self>,
+        walk: &mut Walk<'_>,
+        bounds: Bounds,
+    ) -> Result<Result<ReadResult, WalkEnd>, StorageError> {
         let verify = self.engine.config.verify_cold_reads;
-        let came_from = WalkFrom { segment_base: walk.segment_base(), position: walk.position(), truncations: self.state.borrow().truncations };
+        let came_from = WalkFrom {
+            segment_base: walk.segment_base(),
+            position: walk.position(),
+            truncations: self.state.borrow().truncations,
+        };
         let mut first = None;
         let mut next_offset = bounds.offset;
         loop {
@@ -219,13 +303,25 @@ impl Log {
             walk.advance(&batch, begin);
         }
         let begin = first.unwrap_or(walk.position());
-        let stopped = ReadHint { offset: next_offset, segment_base: walk.segment_base(), position: walk.position() };
+        let stopped = ReadHint {
+            offset: next_offset,
+            segment_base: walk.segment_base(),
+            position: walk.position(),
+        };
         let was_sequential = self.note_stopped(bounds.offset, stopped);
         if was_sequential {
             self.read_ahead(came_from, walk.position());
         }
-        let slices = if walk.position() > begin { walk.run().slices(begin, walk.position()) } else { Vec::new() };
-        Ok(Ok(ReadResult { slices, bytes: (walk.position() - begin) as usize, next_offset }))
+        let slices = if walk.position() > begin {
+            walk.run().slices(begin, walk.position())
+        } else {
+            Vec::new()
+        };
+        Ok(Ok(ReadResult {
+            slices,
+            bytes: (walk.position() - begin) as usize,
+            next_offset,
+        }))
     }
 
     /// Notes where a reader stopped; answers whether it had come from where another read stopped.

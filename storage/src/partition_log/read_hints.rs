@@ -23,22 +23,24 @@ pub(crate) struct ReadHints {
 
 impl ReadHints {
     pub(crate) fn find(&self, offset: i64) -> Option<ReadHint> {
-        self.hints.iter().flatten().find(|hint| hint.offset == offset).copied()
+        self.hints
+            .iter()
+            .flatten()
+            .find(|hint| hint.offset == offset)
+            .copied()
     }
 
     /// Notes where the reader that came for `came_for` stopped.
     pub(crate) fn note(&mut self, came_for: i64, stopped: ReadHint) {
-        let mine = self.hints.iter().position(|hint| hint.is_some_and(|hint| hint.offset == came_for));
+        let mine = self
+            .hints
+            .iter()
+            .position(|hint| hint.is_some_and(|hint| hint.offset == came_for));
         let at = mine.unwrap_or(self.replace_next);
         if mine.is_none() {
             self.replace_next = (self.replace_next + 1) % HINTS;
         }
         self.hints[at] = Some(stopped);
-    }
-
-    /// Forgets everything; after a truncation positions mean something else.
-    pub(crate) fn clear(&mut self) {
-        self.hints = [None; HINTS];
     }
 }
 
@@ -50,11 +52,17 @@ mod tests {
     fn a_reader_replaces_its_own_hint() {
         let mut hints = ReadHints::default();
         for step in 0..10 {
-            hints.note(step, ReadHint { offset: step + 1, segment_base: 0, position: 100 });
+            hints.note(
+                step,
+                ReadHint {
+                    offset: step + 1,
+                    segment_base: 0,
+                    position: 100,
+                },
+            );
         }
         assert_eq!(hints.find(10).map(|hint| hint.position), Some(100));
         assert_eq!(hints.hints.iter().flatten().count(), 1);
-        hints.clear();
-        assert_eq!(hints.find(10), None);
+        assert_eq!(hints.find(9), None);
     }
 }

@@ -1,6 +1,6 @@
-//! Cutting the beginning of a log: by order (DeleteRecords) and by age and size (retention).
+//! Cutting the beginning of a log: by order (`DeleteRecords`) and by age and size (retention).
 //!
-//! *Place*: DeleteRecords; the broker's periodic sweep calls [`PartitionLog::enforce_retention`].
+//! *Place*: `DeleteRecords`; the broker's periodic sweep calls [`PartitionLog::enforce_retention`].
 //! *Invariants*: **I1** only whole segments are dropped, oldest first, never the active one: when
 //! all of it has expired it is rolled first. **I2** no segment with records that are not durable yet
 //! is dropped. **I3** a segment's age is judged by the smaller of its records' greatest timestamp and
@@ -13,6 +13,7 @@ use crate::config::LogConfig;
 use crate::engine::Removal;
 use crate::error::StorageError;
 use crate::journal::{RecordView, Sequence};
+use crate::segment::Segment;
 
 /// What a retention sweep did to a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub struct RetentionOutcome {
 }
 
 impl PartitionLog {
-    /// Moves the log start offset up to `offset` (DeleteRecords). `None`: it is there already.
+    /// Moves the log start offset up to `offset` (`DeleteRecords`). `None`: it is there already.
     /// Segments wholly below are deleted once the record is durable.
     ///
     /// # Errors
@@ -37,7 +38,11 @@ impl PartitionLog {
         let mut state = self.log.state.borrow_mut();
         if offset > state.durable_end {
             let (log_start, log_end) = (state.log_start, state.log_end);
-            return Err(StorageError::OffsetOutOfRange { offset, log_start, log_end });
+            return Err(StorageError::OffsetOutOfRange {
+                offset,
+                log_start,
+                log_end,
+            });
         }
         Ok(self.log.cut_start(&mut state, offset))
     }
@@ -51,17 +56,28 @@ impl PartitionLog {
         self.log.check_changeable()?;
         let config = self.config();
         let mut state = self.log.state.borrow_mut();
-        state.producers.expire(now_ms - self.log.engine.config.producer_expiration_ms);
-        let has_all_expired = state.segments.iter().all(|segment| has_expired(&config, segment.extent.retention_time_ms(), now_ms));
+        state
+            .producers
+            .expire(now_ms - self.log.engine.config.producer_expiration_ms);
+        let has_all_expired = state
+            .segments
+            .iter()
+            .all(|segment| has_expired(&config, segment.extent.retention_time_ms(), now_ms));
         if has_all_expired && state.active().bytes() > 0 && state.durable_end == state.log_end {
             self.log.roll(&mut state, now_ms);
         }
         let drop_count = droppable(&state, &config, now_ms);
-        let mut outcome = RetentionOutcome { log_start_offset: state.log_start, ..RetentionOutcome::default() };
+        let mut outcome = RetentionOutcome {
+            log_start_offset: state.log_start,
+            ..RetentionOutcome::default()
+        };
         if let Some(keep_from) = state.segments.get(drop_count).filter(|_| drop_count > 0) {
             let offset = keep_from.base_offset();
             outcome.segments = drop_count;
-            outcome.bytes = state.segments[..drop_count].iter().map(|segment| segment.bytes()).sum();
+            outcome.bytes = state.segments[..drop_count]
+                .iter()
+                .map(Segment::bytes)
+                .sum();
             self.log.cut_start(&mut state, offset);
             outcome.log_start_offset = state.log_start;
         }
@@ -70,12 +86,16 @@ impl PartitionLog {
 }
 
 fn has_expired(config: &LogConfig, time_ms: i64, now_ms: i64) -> bool {
-    config.retention_ms.is_some_and(|retention_ms| now_ms.saturating_sub(time_ms) > retention_ms)
+    config
+        .retention_ms
+        .is_some_and(|retention_ms| now_ms.saturating_sub(time_ms) > retention_ms)
 }
 
 /// How many of the oldest segments retention no longer keeps.
 fn droppable(state: &LogState, config: &LogConfig, now_ms: i64) -> usize {
-    let mut excess = config.retention_bytes.map_or(0, |keep| state.size_bytes().saturating_sub(keep));
+    let mut excess = config
+        .retention_bytes
+        .map_or(0, |keep| state.size_bytes().saturating_sub(keep));
     let mut count = 0;
     for (segment, next) in state.segments.iter().zip(state.segments.iter().skip(1)) {
         let is_excess = excess > 0 && excess >= segment.bytes();
@@ -98,7 +118,10 @@ impl Log {
             return None;
         }
         let dropped = state.advance_log_start(offset);
-        let record = RecordView::LogStart { incarnation: self.incarnation, offset };
+        let record = RecordView::LogStart {
+            incarnation: self.incarnation,
+            offset,
+        };
         let sequence = self.engine.journal.append(record);
         self.engine.remove_dirty(dropped.unwritten_bytes);
         self.engine.release_chunk_bytes(dropped.chunk_bytes);
@@ -111,6 +134,10 @@ impl Log {
     /// Has the files of `segments` deleted once `sequence` is durable.
     pub(super) fn remove_segments(&self, segments: Vec<i64>, sequence: Sequence) {
         let Some(log) = self.me.upgrade() else { return };
-        self.engine.queue_removal(Removal { sequence, log, segments: Some(segments) });
+        self.engine.queue_removal(Removal {
+            sequence,
+            log,
+            segments: Some(segments),
+        });
     }
 }

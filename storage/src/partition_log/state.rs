@@ -61,21 +61,29 @@ impl LogState {
 
     /// The segment that takes the appends.
     pub(crate) fn active(&self) -> &Segment {
-        self.segments.last().expect("a log has at least one segment")
+        self.segments
+            .last()
+            .expect("a log has at least one segment")
     }
 
     pub(crate) fn active_mut(&mut self) -> &mut Segment {
-        self.segments.last_mut().expect("a log has at least one segment")
+        self.segments
+            .last_mut()
+            .expect("a log has at least one segment")
     }
 
     /// Index of the segment that may hold `offset` (≥ the first segment's base).
     pub(crate) fn segment_for(&self, offset: i64) -> usize {
-        self.segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1)
+        self.segments
+            .partition_point(|segment| segment.base_offset() <= offset)
+            .saturating_sub(1)
     }
 
     /// Index of the segment whose base offset is `base`, if the log still has it.
     pub(crate) fn segment_at(&self, base: i64) -> Option<usize> {
-        self.segments.binary_search_by_key(&base, Segment::base_offset).ok()
+        self.segments
+            .binary_search_by_key(&base, Segment::base_offset)
+            .ok()
     }
 
     pub(crate) fn is_sealed(&self, segment: usize) -> bool {
@@ -91,20 +99,40 @@ impl LogState {
     pub(crate) fn first_unwritten(&self) -> usize {
         // Segments are written in order, so only the last few can be unwritten.
         let last = self.segments.len() - 1;
-        let written = self.segments[..last].iter().rev().take_while(|s| s.unwritten() > 0).count();
+        let written = self.segments[..last]
+            .iter()
+            .rev()
+            .take_while(|s| s.unwritten() > 0)
+            .count();
         last - written
     }
 
     /// Bytes that are in memory only.
     pub(crate) fn unwritten_bytes(&self) -> u64 {
-        self.segments[self.first_unwritten()..].iter().map(Segment::unwritten).sum()
+        self.segments[self.first_unwritten()..]
+            .iter()
+            .map(Segment::unwritten)
+            .sum()
     }
 
     /// Appends one batch whose header has its final offsets and epoch; `body` is what follows the
     /// header. The tail must have room for it.
-    pub(crate) fn append(&mut self, batch: &BatchHeader, header: &[u8; HEADER_BYTES], body: &[u8], now_ms: i64) {
-        assert_eq!(batch.base_offset, self.log_end, "a batch begins at the log end");
-        assert_eq!(batch.bytes, (HEADER_BYTES + body.len()) as u64, "a batch is as long as it says");
+    pub(crate) fn append(
+        &mut self,
+        batch: &BatchHeader,
+        header: &[u8; HEADER_BYTES],
+        body: &[u8],
+        now_ms: i64,
+    ) {
+        assert_eq!(
+            batch.base_offset, self.log_end,
+            "a batch begins at the log end"
+        );
+        assert_eq!(
+            batch.bytes,
+            (HEADER_BYTES + body.len()) as u64,
+            "a batch is as long as it says"
+        );
         if batch.leader_epoch >= 0 {
             self.epochs.begin(batch.leader_epoch, batch.base_offset);
         }
@@ -136,7 +164,11 @@ impl LogState {
     /// Moves the log start up to `offset` (≤ durable end) and drops the segments wholly below it.
     /// Their files may go once the record is durable.
     pub(crate) fn advance_log_start(&mut self, offset: i64) -> Dropped {
-        assert!(offset <= self.durable_end, "log start {offset} beyond the durable end {}", self.durable_end);
+        assert!(
+            offset <= self.durable_end,
+            "log start {offset} beyond the durable end {}",
+            self.durable_end
+        );
         let mut dropped = Dropped::default();
         if offset <= self.log_start {
             return dropped;
@@ -157,8 +189,14 @@ impl LogState {
     pub(crate) fn keep_file_state(&mut self, before: LogState) {
         let last = self.segments.len() - 1;
         for (at, old) in before.segments.into_iter().enumerate() {
-            let Some(segment) = self.segments.get_mut(at) else { break };
-            assert_eq!(segment.base_offset(), old.base_offset(), "a truncation keeps the first segments");
+            let Some(segment) = self.segments.get_mut(at) else {
+                break;
+            };
+            assert_eq!(
+                segment.base_offset(),
+                old.base_offset(),
+                "a truncation keeps the first segments"
+            );
             segment.is_linked = old.is_linked;
             if at < last {
                 (segment.index, segment.index_blocks) = (old.index, old.index_blocks);
@@ -177,7 +215,10 @@ impl LogState {
         if self.chunks.can_shrink(active_base, active_written) {
             let bytes = self.chunks.shrink(self.log_end) as u64;
             debug_assert!(self.check_invariants());
-            return Eviction::Freed { bytes, remains: true };
+            return Eviction::Freed {
+                bytes,
+                remains: true,
+            };
         }
         let segments = &self.segments;
         let written_of = |base: i64| {
@@ -187,7 +228,10 @@ impl LogState {
         let freed = self.chunks.evict_oldest(written_of);
         debug_assert!(self.check_invariants());
         match freed {
-            Some(bytes) => Eviction::Freed { bytes: bytes as u64, remains: false },
+            Some(bytes) => Eviction::Freed {
+                bytes: bytes as u64,
+                remains: false,
+            },
             None => Eviction::Needed,
         }
     }
@@ -202,13 +246,18 @@ impl LogState {
             self.log_end
         );
         assert!(
-            self.segments.is_sorted_by(|a, b| a.base_offset() < b.base_offset()),
+            self.segments
+                .is_sorted_by(|a, b| a.base_offset() < b.base_offset()),
             "segments out of order"
         );
         let active = self.active();
-        assert!(active.base_offset() <= self.log_end, "the active segment begins beyond the log end");
+        assert!(
+            active.base_offset() <= self.log_end,
+            "the active segment begins beyond the log end"
+        );
         active.check_invariants();
-        self.chunks.check_invariants(active.base_offset(), active.bytes());
+        self.chunks
+            .check_invariants(active.base_offset(), active.bytes());
         true
     }
 }

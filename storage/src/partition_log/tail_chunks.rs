@@ -52,7 +52,11 @@ impl Chunk {
 
     /// A view of the bytes at positions `from..to`.
     pub(crate) fn slice(&self, from: u64, to: u64) -> Slice {
-        assert!(self.start <= from && from <= to, "{from}..{to} begins before the chunk at {}", self.start);
+        assert!(
+            self.start <= from && from <= to,
+            "{from}..{to} begins before the chunk at {}",
+            self.start
+        );
         let range = (from - self.start) as usize..(to - self.start) as usize;
         match &self.bytes {
             ChunkBytes::Open(buffer) => buffer.slice(range),
@@ -94,14 +98,21 @@ impl TailChunks {
     /// Bytes that can be appended to `segment_base` at `position` without a new chunk.
     pub(crate) fn room(&self, segment_base: i64, position: u64) -> usize {
         match self.chunks.back() {
-            Some(last) if last.segment_base == segment_base && last.end == position => last.remaining(),
+            Some(last) if last.segment_base == segment_base && last.end == position => {
+                last.remaining()
+            }
             _ => 0,
         }
     }
 
     /// Capacity that the next chunk should have to take `bytes` after the incomplete block that
     /// ends at `position`.
-    pub(crate) fn next_capacity(&self, position: u64, bytes: usize, chunk_bytes_max: usize) -> usize {
+    pub(crate) fn next_capacity(
+        &self,
+        position: u64,
+        bytes: usize,
+        chunk_bytes_max: usize,
+    ) -> usize {
         let needed = (position - block_floor(position)) as usize + bytes;
         let usual = (self.grown_bytes * GROWTH).clamp(BLOCK_BYTES, chunk_bytes_max);
         usual.max(needed.next_multiple_of(BLOCK_BYTES))
@@ -110,19 +121,36 @@ impl TailChunks {
     /// Starts a new open chunk at the block of `position`, the end of `segment_base`. The bytes of
     /// that block before `position` are copied from the last chunk, which must hold them. Answers
     /// the memory of a predecessor that became superfluous.
-    pub(crate) fn open(&mut self, memory: ChunkMemory, segment_base: i64, position: u64, next_offset: i64) -> usize {
+    pub(crate) fn open(
+        &mut self,
+        memory: ChunkMemory,
+        segment_base: i64,
+        position: u64,
+        next_offset: i64,
+    ) -> usize {
         let ChunkMemory { mut buffer, charge } = memory;
         let start = block_floor(position);
         if start < position {
-            let last = self.chunks.back().expect("an incomplete block is always in memory");
-            assert_eq!((last.segment_base, last.end), (segment_base, position), "the tail has a gap");
-            buffer.append(&last.as_bytes()[(start - last.start) as usize..(position - last.start) as usize]);
+            let last = self
+                .chunks
+                .back()
+                .expect("an incomplete block is always in memory");
+            assert_eq!(
+                (last.segment_base, last.end),
+                (segment_base, position),
+                "the tail has a gap"
+            );
+            buffer.append(
+                &last.as_bytes()[(start - last.start) as usize..(position - last.start) as usize],
+            );
         }
         self.grown_bytes = buffer.capacity();
         self.seal_last();
         // A predecessor that began in the same block holds nothing that the new chunk does not.
         let is_superfluous = |last: &Chunk| {
-            last.segment_base == segment_base && last.start == start && last.batches_from >= last.end
+            last.segment_base == segment_base
+                && last.start == start
+                && last.batches_from >= last.end
         };
         let mut freed = 0;
         if self.chunks.back().is_some_and(is_superfluous) {
@@ -143,15 +171,28 @@ impl TailChunks {
 
     /// Puts back a tail that ends at a log's end, from a checkpoint or a block read from disk.
     /// `bytes` begin at `start`. Only for a log without chunks.
-    pub(crate) fn restore(&mut self, segment_base: i64, start: u64, bytes: Slice, log_end_offset: i64) {
-        assert!(self.chunks.is_empty(), "a tail is restored only where none is");
+    pub(crate) fn restore(
+        &mut self,
+        segment_base: i64,
+        start: u64,
+        bytes: Slice,
+        log_end_offset: i64,
+    ) {
+        assert!(
+            self.chunks.is_empty(),
+            "a tail is restored only where none is"
+        );
         assert_eq!(start, block_floor(start), "a tail begins at a block");
         if bytes.is_empty() {
             return;
         }
         let end = start + bytes.len() as u64;
         // Where batches begin is not known inside a restored tail, except at a segment's start.
-        let (batches_from, first_offset) = if start == 0 { (0, segment_base) } else { (end, log_end_offset) };
+        let (batches_from, first_offset) = if start == 0 {
+            (0, segment_base)
+        } else {
+            (end, log_end_offset)
+        };
         let bytes = if bytes.len() < BLOCK_BYTES {
             ChunkBytes::Sealed(bytes)
         } else {
@@ -196,7 +237,11 @@ impl TailChunks {
     /// written, and closes the chunk.
     pub(crate) fn seal_segment(&mut self, segment_base: i64) {
         // A segment that ends with a full block may have no chunk any more.
-        if let Some(last) = self.chunks.back_mut().filter(|last| last.segment_base == segment_base) {
+        if let Some(last) = self
+            .chunks
+            .back_mut()
+            .filter(|last| last.segment_base == segment_base)
+        {
             let padding = (block_ceil(last.end) - last.end) as usize;
             match &mut last.bytes {
                 ChunkBytes::Open(buffer) => {
@@ -225,17 +270,30 @@ impl TailChunks {
     /// The chunks of a segment, each with the position up to which its bytes are not also in the
     /// next one.
     pub(crate) fn of_segment(&self, segment_base: i64) -> impl Iterator<Item = (&Chunk, u64)> {
-        let first = self.chunks.partition_point(|chunk| chunk.segment_base < segment_base);
-        let of_segment = self.chunks.range(first..).take_while(move |chunk| chunk.segment_base == segment_base);
+        let first = self
+            .chunks
+            .partition_point(|chunk| chunk.segment_base < segment_base);
+        let of_segment = self
+            .chunks
+            .range(first..)
+            .take_while(move |chunk| chunk.segment_base == segment_base);
         of_segment.enumerate().map(move |(at, chunk)| {
-            let next = self.chunks.get(first + at + 1).filter(|next| next.segment_base == segment_base);
+            let next = self
+                .chunks
+                .get(first + at + 1)
+                .filter(|next| next.segment_base == segment_base);
             (chunk, next.map_or(chunk.end, |next| next.start))
         })
     }
 
     /// The chunk from which the block at `position` of a segment is written, and up to where it
     /// can be written from it. `limit`: the segment's writable end.
-    pub(crate) fn unwritten_run(&self, segment_base: i64, position: u64, limit: u64) -> Option<(&Chunk, u64)> {
+    pub(crate) fn unwritten_run(
+        &self,
+        segment_base: i64,
+        position: u64,
+        limit: u64,
+    ) -> Option<(&Chunk, u64)> {
         self.of_segment(segment_base)
             .find(|(chunk, owned_to)| chunk.start <= position && position < (*owned_to).min(limit))
             .map(|(chunk, owned_to)| (chunk, owned_to.min(limit)))
@@ -270,17 +328,22 @@ impl TailChunks {
         self.chunks.len() == 1
             && self.chunks.front().is_some_and(|only| {
                 only.segment_base == segment_base
-                    && only.memory_bytes > BLOCK_BYTES && only.end > block_floor(only.end) && block_floor(only.end) <= written
+                    && only.memory_bytes > BLOCK_BYTES
+                    && only.end > block_floor(only.end)
+                    && block_floor(only.end) <= written
             })
     }
 
     /// Replaces the only chunk by its incomplete last block. Answers the memory given back.
     pub(crate) fn shrink(&mut self, log_end_offset: i64) -> usize {
         assert_eq!(self.chunks.len(), 1, "only a single chunk is shrunk");
-        let Some(old) = self.chunks.pop_front() else { return 0 };
+        let Some(old) = self.chunks.pop_front() else {
+            return 0;
+        };
         let start = block_floor(old.end);
         let mut buffer = AppendBuf::with_capacity(BLOCK_BYTES);
-        buffer.append(&old.as_bytes()[(start - old.start) as usize..(old.end - old.start) as usize]);
+        buffer
+            .append(&old.as_bytes()[(start - old.start) as usize..(old.end - old.start) as usize]);
         let freed = old.memory_bytes - BLOCK_BYTES;
         let charge = old.charge.map(|mut charge| {
             charge.resize(BLOCK_BYTES);
@@ -308,13 +371,20 @@ impl TailChunks {
 
     /// Drops chunks of segments below `segment_base`; answers their memory.
     pub(crate) fn drop_below(&mut self, segment_base: i64) -> usize {
-        let below = self.chunks.partition_point(|chunk| chunk.segment_base < segment_base);
-        self.chunks.drain(..below).map(|chunk| chunk.memory_bytes).sum()
+        let below = self
+            .chunks
+            .partition_point(|chunk| chunk.segment_base < segment_base);
+        self.chunks
+            .drain(..below)
+            .map(|chunk| chunk.memory_bytes)
+            .sum()
     }
 
     /// The chunk in which the batch that holds `offset` begins, if it is in memory.
     pub(crate) fn holding_offset(&self, offset: i64) -> Option<usize> {
-        self.chunks.partition_point(|chunk| chunk.first_offset <= offset).checked_sub(1)
+        self.chunks
+            .partition_point(|chunk| chunk.first_offset <= offset)
+            .checked_sub(1)
     }
 
     pub(crate) fn get(&self, at: usize) -> Option<&Chunk> {
@@ -328,16 +398,25 @@ impl TailChunks {
                 assert_eq!(next.start, block_floor(chunk.end), "tail chunks have a gap");
                 assert_eq!(next.batches_from, chunk.end, "tail chunks overlap");
             } else {
-                assert!(chunk.segment_base < next.segment_base, "tail chunks out of order");
+                assert!(
+                    chunk.segment_base < next.segment_base,
+                    "tail chunks out of order"
+                );
             }
-            assert!(matches!(chunk.bytes, ChunkBytes::Sealed(_)), "only the last chunk is open");
+            assert!(
+                matches!(chunk.bytes, ChunkBytes::Sealed(_)),
+                "only the last chunk is open"
+            );
         }
         if let Some(last) = self.chunks.back()
             && last.segment_base == segment_base
         {
             assert_eq!(last.end, end, "the tail ends elsewhere than the log");
         } else {
-            assert!(block_floor(end) == end, "an incomplete block is not in memory");
+            assert!(
+                block_floor(end) == end,
+                "an incomplete block is not in memory"
+            );
         }
     }
 }

@@ -53,7 +53,11 @@ impl PartitionLog {
             let state = log.state.borrow();
             let (log_start, log_end) = (state.log_start, state.log_end);
             if to < log_start {
-                return Err(StorageError::OffsetOutOfRange { offset: to, log_start, log_end });
+                return Err(StorageError::OffsetOutOfRange {
+                    offset: to,
+                    log_start,
+                    log_end,
+                });
             }
             if to >= log_end {
                 return Ok(());
@@ -75,13 +79,20 @@ impl Log {
         // into the journal has to carry one block at most.
         let end = {
             let state = self.state.borrow();
-            SegmentPosition { segment_base: state.active().base_offset(), position: block_floor(state.active().bytes()) }
+            SegmentPosition {
+                segment_base: state.active().base_offset(),
+                position: block_floor(state.active().bytes()),
+            }
         };
         let synced = self.sync_to_with(&work, end).await;
         self.fail_on_error(synced)?;
         let synced = sync_logs_dir(&self.engine).await;
         self.fail_on_error(synced)?;
-        let committed = self.engine.journal.committed(self.engine.last_sequence()).await;
+        let committed = self
+            .engine
+            .journal
+            .committed(self.engine.last_sequence())
+            .await;
         self.fail_on_error(committed.map_err(StorageError::from))?;
         let cut = self.plan_cut(to).await?;
         let producers = self.producers_before(to).await?;
@@ -99,8 +110,19 @@ impl Log {
         };
         let segment_base = extent.base_offset;
         // Timestamps have to be known again from the segment's start: its whole headers are walked.
-        let mut walk = Walk::new(self, WalkFrom { segment_base, position: 0, truncations });
-        (extent.max_timestamp, extent.max_timestamp_batch, extent.first_timestamp) = (NONE, NONE, NONE);
+        let mut walk = Walk::new(
+            self,
+            WalkFrom {
+                segment_base,
+                position: 0,
+                truncations,
+            },
+        );
+        (
+            extent.max_timestamp,
+            extent.max_timestamp_batch,
+            extent.first_timestamp,
+        ) = (NONE, NONE, NONE);
         while let Ok(batch) = walk.peek().await? {
             if batch.last_offset() >= to {
                 break;
@@ -109,17 +131,42 @@ impl Log {
                 extent.first_timestamp = batch.max_timestamp;
             }
             if batch.max_timestamp > extent.max_timestamp {
-                (extent.max_timestamp, extent.max_timestamp_batch) = (batch.max_timestamp, batch.base_offset);
+                (extent.max_timestamp, extent.max_timestamp_batch) =
+                    (batch.max_timestamp, batch.base_offset);
             }
             walk.advance(&batch, walk.position() + batch.bytes);
         }
         extent.bytes = walk.position();
-        let tail = self.read_range(segment_base, truncations, block_floor(extent.bytes), extent.bytes).await?;
-        Ok(Cut { log_end: to, extent, tail })
+        let tail = self
+            .read_range(
+                segment_base,
+                truncations,
+                block_floor(extent.bytes),
+                extent.bytes,
+            )
+            .await?;
+        Ok(Cut {
+            log_end: to,
+            extent,
+            tail,
+        })
     }
 
-    async fn read_range(self: &Rc<Self>, segment_base: i64, truncations: u64, from: u64, to: u64) -> Result<Vec<u8>, StorageError> {
-        let mut walk = Walk::new(self, WalkFrom { segment_base, position: from, truncations });
+    async fn read_range(
+        self: &Rc<Self>,
+        segment_base: i64,
+        truncations: u64,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<u8>, StorageError> {
+        let mut walk = Walk::new(
+            self,
+            WalkFrom {
+                segment_base,
+                position: from,
+                truncations,
+            },
+        );
         match walk.read_to(to).await? {
             Ok(()) => Ok(walk.run().copy(from, to)),
             Err(WalkEnd::Changed | WalkEnd::EndOfSegment) => Err(StorageError::LogBusy),
@@ -131,14 +178,19 @@ impl Log {
     async fn producers_before(self: &Rc<Self>, to: i64) -> Result<Producers, StorageError> {
         let bases: Vec<i64> = {
             let state = self.state.borrow();
-            let below = state.segments.iter().filter(|segment| segment.base_offset() <= to);
+            let below = state
+                .segments
+                .iter()
+                .filter(|segment| segment.base_offset() <= to);
             below.map(Segment::base_offset).collect()
         };
         let mut producers = Producers::default();
         let mut first = 0;
         for (at, base) in bases.iter().enumerate().rev() {
             let path = self.file_path(*base, FileKind::Producers);
-            let Ok(file) = dir::read_file(&path).await else { continue };
+            let Ok(file) = dir::read_file(&path).await else {
+                continue;
+            };
             if let Some(snapshot) = producer_snapshot::decode(self.incarnation, *base, &file) {
                 (producers, first) = (snapshot, at);
                 break;
@@ -146,7 +198,14 @@ impl Log {
         }
         for segment_base in &bases[first..] {
             let truncations = self.state.borrow().truncations;
-            let mut walk = Walk::new(self, WalkFrom { segment_base: *segment_base, position: 0, truncations });
+            let mut walk = Walk::new(
+                self,
+                WalkFrom {
+                    segment_base: *segment_base,
+                    position: 0,
+                    truncations,
+                },
+            );
             while let Ok(batch) = walk.peek().await? {
                 if batch.last_offset() >= to {
                     break;
@@ -167,33 +226,68 @@ impl Log {
         after.producers = producers;
         after.epochs = LeaderEpochs::clone(&state.epochs);
         after.epochs.truncate_end(cut.log_end);
-        let kept = state.segments.iter().filter(|segment| segment.base_offset() < cut.extent.base_offset);
-        after.segments = kept.map(|segment| Segment::restored(segment.extent, segment.bytes())).collect();
+        let kept = state
+            .segments
+            .iter()
+            .filter(|segment| segment.base_offset() < cut.extent.base_offset);
+        after.segments = kept
+            .map(|segment| Segment::restored(segment.extent, segment.bytes()))
+            .collect();
         let tail_position = block_floor(cut.extent.bytes);
-        after.segments.push(Segment::restored(cut.extent, tail_position));
+        after
+            .segments
+            .push(Segment::restored(cut.extent, tail_position));
         let tail = Slice::from(cut.tail.clone());
-        after.chunks.restore(cut.extent.base_offset, tail_position, tail, cut.log_end);
+        after
+            .chunks
+            .restore(cut.extent.base_offset, tail_position, tail, cut.log_end);
         assert!(after.check_invariants());
 
-        let owner = EntryOwner { id: self.id, incarnation: self.incarnation, applied: self.engine.last_sequence().into() };
+        let owner = EntryOwner {
+            id: self.id,
+            incarnation: self.incarnation,
+            applied: self.engine.last_sequence().into(),
+        };
         let mut entry = Vec::new();
         let to_sync = entry::encode(owner, &after, u64::MAX, &mut entry);
-        assert_eq!(to_sync, None, "the entry of a truncation carries what is not in segments");
+        assert_eq!(
+            to_sync, None,
+            "the entry of a truncation carries what is not in segments"
+        );
         let dropped = state.segments.iter().map(Segment::base_offset);
-        (entry, dropped.filter(|base| *base > cut.extent.base_offset).collect())
+        (
+            entry,
+            dropped
+                .filter(|base| *base > cut.extent.base_offset)
+                .collect(),
+        )
     }
 
     /// Journals the cut, waits until it is durable, and makes it true in memory and in files.
-    async fn perform_cut(self: &Rc<Self>, _work: &FileWork, cut: &Cut, entry: &[u8], dropped: Vec<i64>) -> Result<(), StorageError> {
+    async fn perform_cut(
+        self: &Rc<Self>,
+        _work: &FileWork,
+        cut: &Cut,
+        entry: &[u8],
+        dropped: Vec<i64>,
+    ) -> Result<(), StorageError> {
         let journal = &self.engine.journal;
         journal.room(entry.len()).await?;
         let incarnation = self.incarnation;
         let segment_base = cut.extent.base_offset;
         let position = block_floor(cut.extent.bytes);
-        let first = journal.append(RecordView::TailBlock { incarnation, segment_base, position, bytes: entry });
+        let first = journal.append(RecordView::TailBlock {
+            incarnation,
+            segment_base,
+            position,
+            bytes: entry,
+        });
         // Until the cut is made, a checkpoint takes the log as it was before these records.
         self.condition.set(Condition::Truncating(Some(first)));
-        let sequence = journal.append(RecordView::Truncate { incarnation, offset: cut.log_end });
+        let sequence = journal.append(RecordView::Truncate {
+            incarnation,
+            offset: cut.log_end,
+        });
         journal.committed(sequence).await?;
         self.install_cut(entry);
         if !dropped.is_empty() {
@@ -204,7 +298,9 @@ impl Log {
 
     /// Replaces the state by the one that replay would make of the journaled entry.
     fn install_cut(&self, entry: &[u8]) {
-        let after = entry::decode(&mut FieldReader::new(entry)).expect("the entry was encoded just now").state;
+        let after = entry::decode(&mut FieldReader::new(entry))
+            .expect("the entry was encoded just now")
+            .state;
         let mut state = self.state.borrow_mut();
         self.engine.remove_dirty(state.unwritten_bytes());
         self.engine.release_chunk_bytes(state.chunks.clear() as u64);
@@ -213,7 +309,8 @@ impl Log {
         state.durable_end = before.durable_end.min(state.log_end);
         state.keep_file_state(before);
         for chunk in state.chunks.iter() {
-            self.engine.adopt_chunk(chunk.memory_bytes as u64, self.me.clone());
+            self.engine
+                .adopt_chunk(chunk.memory_bytes as u64, self.me.clone());
         }
         self.engine.add_dirty(state.unwritten_bytes());
         assert!(state.check_invariants());
@@ -221,12 +318,22 @@ impl Log {
 
     /// Shortens the files of the segment that was cut, so that what was cut cannot be mistaken for
     /// data by anyone who looks at them alone.
-    async fn cut_files(self: &Rc<Self>, segment_base: i64, position: u64) -> Result<(), StorageError> {
+    async fn cut_files(
+        self: &Rc<Self>,
+        segment_base: i64,
+        position: u64,
+    ) -> Result<(), StorageError> {
         for (kind, bytes) in [(FileKind::Segment, position), (FileKind::Index, 0)] {
             let path = self.file_path(segment_base, kind);
-            let Ok(file) = self.open_file(segment_base, kind).await else { continue };
-            file.truncate(bytes).await.map_err(|e| StorageError::io("truncate", &path, e))?;
-            file.sync_data().await.map_err(|e| StorageError::io("fdatasync", &path, e))?;
+            let Ok(file) = self.open_file(segment_base, kind).await else {
+                continue;
+            };
+            file.truncate(bytes)
+                .await
+                .map_err(|e| StorageError::io("truncate", &path, e))?;
+            file.sync_data()
+                .await
+                .map_err(|e| StorageError::io("fdatasync", &path, e))?;
         }
         self.with_segment(segment_base, |segment| {
             segment.allocated = position;

@@ -55,7 +55,12 @@ enum Source {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(log: &'a Rc<Log>, from: WalkFrom) -> Self {
-        Walk { log, from, run: ByteRun::new(from.position), offset_min: from.segment_base }
+        Walk {
+            log,
+            from,
+            run: ByteRun::new(from.position),
+            offset_min: from.segment_base,
+        }
     }
 
     pub(super) fn log(&self) -> &'a Rc<Log> {
@@ -98,7 +103,11 @@ impl<'a> Walk<'a> {
     }
 
     /// Makes sure that all of `batch`, at the walk's position, is held; checks its CRC if asked.
-    pub(super) async fn hold(&mut self, batch: &BatchHeader, verify: bool) -> Result<Result<(), WalkEnd>, StorageError> {
+    pub(super) async fn hold(
+        &mut self,
+        batch: &BatchHeader,
+        verify: bool,
+    ) -> Result<Result<(), WalkEnd>, StorageError> {
         let end = self.from.position + batch.bytes;
         while self.run.end() < end {
             match self.extend().await? {
@@ -117,14 +126,21 @@ impl<'a> Walk<'a> {
             let crc = self.run.batch_crc(self.from.position, batch);
             if crc != batch.crc {
                 let (expected, found) = (i64::from(batch.crc), i64::from(crc));
-                return Err(self.corruption(BadHeader { field: "batch CRC", expected, found }));
+                return Err(self.corruption(BadHeader {
+                    field: "batch CRC",
+                    expected,
+                    found,
+                }));
             }
         }
         Ok(Ok(()))
     }
 
     /// Reads the segment's bytes up to `position` without looking at batches.
-    pub(super) async fn read_to(&mut self, position: u64) -> Result<Result<(), WalkEnd>, StorageError> {
+    pub(super) async fn read_to(
+        &mut self,
+        position: u64,
+    ) -> Result<Result<(), WalkEnd>, StorageError> {
         while self.run.end() < position {
             if let Err(end) = self.extend().await? {
                 return Ok(Err(end));
@@ -157,7 +173,9 @@ impl<'a> Walk<'a> {
                 let number = at / window_bytes;
                 let window = self.log.window(self.from, number, valid_to, at).await?;
                 let begin = (at - number * window_bytes) as usize;
-                let end = window.len().min((valid_to - number * window_bytes) as usize);
+                let end = window
+                    .len()
+                    .min((valid_to - number * window_bytes) as usize);
                 if begin >= end {
                     return Err(self.corruption(BadHeader {
                         field: "segment bytes in the file",
@@ -184,7 +202,9 @@ impl<'a> Walk<'a> {
     }
 
     fn corruption(&self, bad: BadHeader) -> StorageError {
-        let path = self.log.file_path(self.from.segment_base, FileKind::Segment);
+        let path = self
+            .log
+            .file_path(self.from.segment_base, FileKind::Segment);
         let expected = format!("{} {}", bad.field, bad.expected);
         StorageError::corruption(&path, self.from.position, expected, bad.found)
     }
@@ -194,7 +214,10 @@ impl Log {
     /// Where the segment's bytes from `at` on are to be had.
     fn source_of(&self, from: WalkFrom, at: u64) -> Source {
         let state = self.state.borrow();
-        let Some(segment) = state.segment_at(from.segment_base).map(|index| &state.segments[index]) else {
+        let Some(segment) = state
+            .segment_at(from.segment_base)
+            .map(|index| &state.segments[index])
+        else {
             return Source::None(WalkEnd::Changed);
         };
         if state.truncations != from.truncations {
@@ -213,13 +236,23 @@ impl Log {
                 return Source::Memory(chunk.slice(at, owned_to));
             }
         }
-        assert!(at < valid_to, "segment {} at {at} is neither in memory nor written", from.segment_base);
+        assert!(
+            at < valid_to,
+            "segment {} at {at} is neither in memory nor written",
+            from.segment_base
+        );
         Source::Disk { valid_to }
     }
 
     /// One window of a segment file, with more than the bytes before `at`, from the cache or the
     /// disk.
-    async fn window(self: &Rc<Self>, from: WalkFrom, number: u64, valid_to: u64, at: u64) -> Result<Slice, StorageError> {
+    async fn window(
+        self: &Rc<Self>,
+        from: WalkFrom,
+        number: u64,
+        valid_to: u64,
+        at: u64,
+    ) -> Result<Slice, StorageError> {
         let key = self.window_key(from, number);
         let bytes_min = (at - number * self.engine.read_cache.window_bytes()) as usize;
         let load = match self.engine.read_cache.find(key, bytes_min) {
@@ -231,17 +264,25 @@ impl Log {
             }
         };
         let path = || self.file_path(from.segment_base, FileKind::Segment);
-        let slice = load.wait().await.map_err(|e| StorageError::io("read", &path(), e))?;
+        let slice = load
+            .wait()
+            .await
+            .map_err(|e| StorageError::io("read", &path(), e))?;
         if slice.len() > bytes_min {
             return Ok(slice);
         }
         // The read that was on its way was for a shorter file: one more.
         match self.engine.read_cache.find(key, bytes_min) {
             Found::Ready(slice) => Ok(slice),
-            Found::Loading(load) => load.wait().await.map_err(|e| StorageError::io("read", &path(), e)),
+            Found::Loading(load) => load
+                .wait()
+                .await
+                .map_err(|e| StorageError::io("read", &path(), e)),
             Found::Absent(load) => {
                 self.start_load(key, Rc::clone(&load), valid_to);
-                load.wait().await.map_err(|e| StorageError::io("read", &path(), e))
+                load.wait()
+                    .await
+                    .map_err(|e| StorageError::io("read", &path(), e))
             }
         }
     }

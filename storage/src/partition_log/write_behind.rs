@@ -19,7 +19,7 @@ use crate::error::StorageError;
 use crate::log_id::logs_dir;
 use crate::segment::files::FileKind;
 use crate::segment::index_file::{BLOCK_ENTRIES, BlockOwner, encode_block};
-use crate::segment::{block_ceil, block_floor};
+use crate::segment::{Segment, block_ceil, block_floor};
 
 /// Greatest single write to a segment.
 const WRITE_BYTES_MAX: u64 = 1 << 20;
@@ -62,7 +62,10 @@ impl Log {
     }
 
     /// Passes `result` on; an error takes the storage offline.
-    pub(super) fn fail_on_error<T>(&self, result: Result<T, StorageError>) -> Result<T, StorageError> {
+    pub(super) fn fail_on_error<T>(
+        &self,
+        result: Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         if let Err(error) = &result {
             self.engine.fail(error);
         }
@@ -71,20 +74,34 @@ impl Log {
 
     /// As [`Self::fail_on_error`]; but what a log needs that is deleted by now does not matter.
     fn settle(&self, result: Result<(), StorageError>) -> Result<(), StorageError> {
-        if self.condition.get() == Condition::Deleted { Ok(()) } else { self.fail_on_error(result) }
+        if self.condition.get() == Condition::Deleted {
+            Ok(())
+        } else {
+            self.fail_on_error(result)
+        }
     }
 
     /// [`Self::sync_to`] for who has the right to work on the files already.
-    pub(super) async fn sync_to_with(self: &Rc<Self>, work: &FileWork, to: SegmentPosition) -> Result<(), StorageError> {
+    pub(super) async fn sync_to_with(
+        self: &Rc<Self>,
+        work: &FileWork,
+        to: SegmentPosition,
+    ) -> Result<(), StorageError> {
         self.write_all(work).await?;
         let unsynced: Vec<i64> = {
             let state = self.state.borrow();
-            let needs_sync = |base: i64, synced: u64| base < to.segment_base || (base == to.segment_base && synced < to.position);
-            let unsynced = state.segments.iter().rev().skip_while(|s| s.base_offset() > to.segment_base);
+            let needs_sync = |base: i64, synced: u64| {
+                base < to.segment_base || (base == to.segment_base && synced < to.position)
+            };
+            let unsynced = state
+                .segments
+                .iter()
+                .rev()
+                .skip_while(|s| s.base_offset() > to.segment_base);
             unsynced
                 .take_while(|s| s.synced < s.written || s.base_offset() == to.segment_base)
                 .filter(|s| s.synced < s.written && needs_sync(s.base_offset(), s.synced))
-                .map(|s| s.base_offset())
+                .map(Segment::base_offset)
                 .collect()
         };
         for segment_base in unsynced.into_iter().rev() {
@@ -95,19 +112,28 @@ impl Log {
     }
 
     async fn sync_segment(self: &Rc<Self>, segment_base: i64) -> Result<(), StorageError> {
-        let Some((written, is_linked)) = self.with_segment(segment_base, |s| (s.written, s.is_linked)) else {
+        let Some((written, is_linked)) =
+            self.with_segment(segment_base, |s| (s.written, s.is_linked))
+        else {
             return Ok(());
         };
         let path = self.file_path(segment_base, FileKind::Segment);
         let file = self.open_file(segment_base, FileKind::Segment).await?;
-        file.sync_data().await.map_err(|e| StorageError::io("fdatasync", &path, e))?;
+        file.sync_data()
+            .await
+            .map_err(|e| StorageError::io("fdatasync", &path, e))?;
         if !is_linked {
             let dir = self.dir();
-            dir::sync_dir(&dir).await.map_err(|e| StorageError::io("fsync directory", &dir, e))?;
+            dir::sync_dir(&dir)
+                .await
+                .map_err(|e| StorageError::io("fsync directory", &dir, e))?;
         }
         self.with_segment(segment_base, |segment| {
             // A truncation may have moved `written` back; it waits for this task, so it has not.
-            assert!(segment.written >= written, "written moved back during a sync");
+            assert!(
+                segment.written >= written,
+                "written moved back during a sync"
+            );
             segment.synced = written;
             segment.is_linked = true;
         });
@@ -118,11 +144,15 @@ impl Log {
         while let Some(next) = self.next_write() {
             let file = self.file_for_writing(&next).await?;
             let path = || self.file_path(next.segment_base, FileKind::Segment);
-            let written = file.write_at(next.from, next.blocks.clone(), Durability::Buffered).await;
+            let written = file
+                .write_at(next.from, next.blocks.clone(), Durability::Buffered)
+                .await;
             written.map_err(|e| StorageError::io("write", &path(), e))?;
             if next.ends_segment {
                 // Cuts the padding and what was allocated ahead.
-                file.truncate(next.to).await.map_err(|e| StorageError::io("truncate", &path(), e))?;
+                file.truncate(next.to)
+                    .await
+                    .map_err(|e| StorageError::io("truncate", &path(), e))?;
             }
             self.note_written(&next);
             self.write_derived(next.segment_base).await?;
@@ -152,15 +182,25 @@ impl Log {
             let ends_segment = is_sealed && to == segment.bytes();
             // The last block of a sealed segment was padded when it was sealed.
             let blocks = chunk.slice(from, block_ceil(to));
-            return Some(NextWrite { segment_base: base, from, to, blocks, ends_segment });
+            return Some(NextWrite {
+                segment_base: base,
+                from,
+                to,
+                blocks,
+                ends_segment,
+            });
         }
         None
     }
 
     /// The segment's file, made when it does not exist, with space for the write allocated.
     async fn file_for_writing(self: &Rc<Self>, next: &NextWrite) -> Result<File, StorageError> {
-        let file = self.open_or_create(next.segment_base, FileKind::Segment).await?;
-        let allocated = self.with_segment(next.segment_base, |segment| segment.allocated).unwrap_or(u64::MAX);
+        let file = self
+            .open_or_create(next.segment_base, FileKind::Segment)
+            .await?;
+        let allocated = self
+            .with_segment(next.segment_base, |segment| segment.allocated)
+            .unwrap_or(u64::MAX);
         if next.to > allocated && next.from >= ALLOCATE_FROM && !next.ends_segment {
             self.allocate_ahead(&file, next).await;
         }
@@ -171,7 +211,10 @@ impl Log {
     /// allocated ahead fails, if it must, at the write.
     async fn allocate_ahead(&self, file: &File, next: &NextWrite) {
         let config = &self.engine.config;
-        let step = next.from.next_power_of_two().min(config.allocate_step_bytes_max);
+        let step = next
+            .from
+            .next_power_of_two()
+            .min(config.allocate_step_bytes_max);
         let limit = self.config.borrow().segment_bytes.max(block_ceil(next.to));
         let upto = block_floor((next.from + step).min(limit)).max(block_ceil(next.to));
         if file.allocate(next.from, upto - next.from).await.is_ok() {
@@ -197,7 +240,9 @@ impl Log {
 
     /// Writes what is derived from the segment: full index blocks, producer states.
     async fn write_derived(self: &Rc<Self>, segment_base: i64) -> Result<(), StorageError> {
-        let snapshot = self.with_segment(segment_base, |segment| segment.producer_snapshot.take()).flatten();
+        let snapshot = self
+            .with_segment(segment_base, |segment| segment.producer_snapshot.take())
+            .flatten();
         if let Some(snapshot) = snapshot {
             let path = self.file_path(segment_base, FileKind::Producers);
             let written = dir::write_file_atomic(&path, &snapshot).await;
@@ -209,7 +254,9 @@ impl Log {
             let path = || self.file_path(segment_base, FileKind::Index);
             let written = file.write_at(at, block, Durability::Buffered).await;
             written.map_err(|e| StorageError::io("write", &path(), e))?;
-            self.with_segment(segment_base, |segment| segment.index_blocks = Some(number + 1));
+            self.with_segment(segment_base, |segment| {
+                segment.index_blocks = Some(number + 1);
+            });
         }
         Ok(())
     }
@@ -219,29 +266,49 @@ impl Log {
     fn next_index_block(&self, segment_base: i64) -> Option<(u32, Slice)> {
         let state = self.state.borrow();
         let segment = &state.segments[state.segment_at(segment_base)?];
-        let number = segment.index_blocks.filter(|_| segment.index.is_complete())?;
+        let number = segment
+            .index_blocks
+            .filter(|_| segment.index.is_complete())?;
         let from = number as usize * BLOCK_ENTRIES;
         let entries = segment.index.entries().get(from..from + BLOCK_ENTRIES)?;
         let last = entries.last().map_or(0, |entry| u64::from(entry.position));
         if last >= segment.written {
             return None;
         }
-        let owner = BlockOwner { incarnation: self.incarnation, segment_base };
+        let owner = BlockOwner {
+            incarnation: self.incarnation,
+            segment_base,
+        };
         Some((number, aligned(&encode_block(owner, number, entries))))
     }
 
     /// Opens a file that exists.
-    pub(super) async fn open_file(&self, segment_base: i64, kind: FileKind) -> Result<File, StorageError> {
+    pub(super) async fn open_file(
+        &self,
+        segment_base: i64,
+        kind: FileKind,
+    ) -> Result<File, StorageError> {
         let path = self.file_path(segment_base, kind);
         let opened = self.open_path(segment_base, kind, &path).await;
         opened.map_err(|e| StorageError::io("open", &path, e))
     }
 
     async fn open_path(&self, segment_base: i64, kind: FileKind, path: &Path) -> io::Result<File> {
-        self.engine.files.open((self.incarnation, segment_base, kind), path, OpenMode::ReadWrite).await
+        self.engine
+            .files
+            .open(
+                (self.incarnation, segment_base, kind),
+                path,
+                OpenMode::ReadWrite,
+            )
+            .await
     }
 
-    async fn open_or_create(&self, segment_base: i64, kind: FileKind) -> Result<File, StorageError> {
+    async fn open_or_create(
+        &self,
+        segment_base: i64,
+        kind: FileKind,
+    ) -> Result<File, StorageError> {
         let path = self.file_path(segment_base, kind);
         match self.open_path(segment_base, kind, &path).await {
             Ok(file) => return Ok(file),
@@ -251,13 +318,23 @@ impl Log {
         let log_dir = self.dir();
         let made = dir::create_dir_all(&log_dir).await;
         made.map_err(|e| StorageError::io("create directory", &log_dir, e))?;
-        self.engine.log_dirs_made.set(self.engine.log_dirs_made.get() + 1);
+        self.engine
+            .log_dirs_made
+            .set(self.engine.log_dirs_made.get() + 1);
         let key = (self.incarnation, segment_base, kind);
-        let created = self.engine.files.open(key, &path, OpenMode::CreateNew).await;
+        let created = self
+            .engine
+            .files
+            .open(key, &path, OpenMode::CreateNew)
+            .await;
         created.map_err(|e| StorageError::io("create", &path, e))
     }
 
-    pub(super) fn with_segment<T>(&self, segment_base: i64, change: impl FnOnce(&mut crate::segment::Segment) -> T) -> Option<T> {
+    pub(super) fn with_segment<T>(
+        &self,
+        segment_base: i64,
+        change: impl FnOnce(&mut Segment) -> T,
+    ) -> Option<T> {
         let mut state = self.state.borrow_mut();
         let at = state.segment_at(segment_base)?;
         Some(change(&mut state.segments[at]))
@@ -277,8 +354,12 @@ pub(crate) async fn sync_logs_dir(engine: &crate::engine::Engine) -> Result<(), 
     // Compared by count: another task's fsync may be under way, and has not ended.
     if engine.log_dirs_synced.get() < made {
         let dir = logs_dir(&engine.data_dir);
-        dir::sync_dir(&dir).await.map_err(|e| StorageError::io("fsync directory", &dir, e))?;
-        engine.log_dirs_synced.set(engine.log_dirs_synced.get().max(made));
+        dir::sync_dir(&dir)
+            .await
+            .map_err(|e| StorageError::io("fsync directory", &dir, e))?;
+        engine
+            .log_dirs_synced
+            .set(engine.log_dirs_synced.get().max(made));
     }
     Ok(())
 }

@@ -58,13 +58,27 @@ impl BatchHeader {
             record_count: i32_at(header, 57),
         };
         if decoded.magic != MAGIC {
-            return Err(BadHeader { field: "magic", expected: i64::from(MAGIC), found: i64::from(decoded.magic) });
+            return Err(BadHeader {
+                field: "magic",
+                expected: i64::from(MAGIC),
+                found: i64::from(decoded.magic),
+            });
         }
         if decoded.bytes < HEADER_BYTES as u64 {
-            return Err(BadHeader { field: "batch bytes of at least", expected: HEADER_BYTES as i64, found: i64::from(batch_length) });
+            return Err(BadHeader {
+                field: "batch bytes of at least",
+                expected: HEADER_BYTES as i64,
+                found: i64::from(batch_length),
+            });
         }
         if decoded.base_offset < 0 || decoded.last_offset_delta < 0 {
-            return Err(BadHeader { field: "offsets of at least", expected: 0, found: decoded.base_offset.min(i64::from(decoded.last_offset_delta)) });
+            return Err(BadHeader {
+                field: "offsets of at least",
+                expected: 0,
+                found: decoded
+                    .base_offset
+                    .min(i64::from(decoded.last_offset_delta)),
+            });
         }
         Ok(decoded)
     }
@@ -73,7 +87,11 @@ impl BatchHeader {
     pub(crate) fn decode_prefix(bytes: &[u8]) -> Result<Self, BadHeader> {
         match bytes.first_chunk::<HEADER_BYTES>() {
             Some(header) => Self::decode(header),
-            None => Err(BadHeader { field: "bytes of a batch header", expected: HEADER_BYTES as i64, found: bytes.len() as i64 }),
+            None => Err(BadHeader {
+                field: "bytes of a batch header",
+                expected: HEADER_BYTES as i64,
+                found: bytes.len() as i64,
+            }),
         }
     }
 
@@ -150,8 +168,14 @@ mod tests {
 
     #[test]
     fn any_bytes_decode_or_name_the_bad_field() {
-        assert_eq!(BatchHeader::decode(&[0; HEADER_BYTES]).unwrap_err().field, "magic");
-        assert_eq!(BatchHeader::decode_prefix(&[0; 3]).unwrap_err().field, "bytes of a batch header");
+        assert_eq!(
+            BatchHeader::decode(&[0; HEADER_BYTES]).unwrap_err().field,
+            "magic"
+        );
+        assert_eq!(
+            BatchHeader::decode_prefix(&[0; 3]).unwrap_err().field,
+            "bytes of a batch header"
+        );
         let mut header = [0xff; HEADER_BYTES];
         header[16] = 2;
         assert!(BatchHeader::decode(&header).is_err());

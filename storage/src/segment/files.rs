@@ -54,7 +54,10 @@ struct OpenFilesState {
 
 impl OpenFiles {
     pub(crate) fn new(open_files_max: usize) -> Self {
-        OpenFiles { state: RefCell::default(), open_files_max }
+        OpenFiles {
+            state: RefCell::default(),
+            open_files_max,
+        }
     }
 
     /// The open file of `key`, opened now if need be.
@@ -82,14 +85,21 @@ impl OpenFiles {
     fn keep(&self, key: FileKey, file: File) {
         let mut state = self.state.borrow_mut();
         if state.files.len() >= self.open_files_max {
-            let oldest = state.files.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key);
+            let oldest = state
+                .files
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(key, _)| *key);
             if let Some(oldest) = oldest {
                 state.files.remove(&oldest);
             }
         }
         let uses = state.uses;
         state.files.insert(key, (file, uses));
-        assert!(state.files.len() <= self.open_files_max, "more open files than allowed");
+        assert!(
+            state.files.len() <= self.open_files_max,
+            "more open files than allowed"
+        );
     }
 
     /// Lets go of the files of one segment.
@@ -102,7 +112,10 @@ impl OpenFiles {
 
     /// Lets go of all files of a log.
     pub(crate) fn forget_log(&self, incarnation: u64) {
-        self.state.borrow_mut().files.retain(|key, _| key.0 != incarnation);
+        self.state
+            .borrow_mut()
+            .files
+            .retain(|key, _| key.0 != incarnation);
     }
 
     /// Lets go of every file.

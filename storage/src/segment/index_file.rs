@@ -29,7 +29,11 @@ pub(crate) struct BlockOwner {
 
 /// Encodes block `number` of the index of `owner`.
 pub(crate) fn encode_block(owner: BlockOwner, number: u32, entries: &[IndexEntry]) -> Vec<u8> {
-    assert_eq!(entries.len(), BLOCK_ENTRIES, "only full index blocks are written");
+    assert_eq!(
+        entries.len(),
+        BLOCK_ENTRIES,
+        "only full index blocks are written"
+    );
     debug_assert!(is_ordered(entries), "index entries out of order");
     let mut block = Vec::with_capacity(BLOCK_BYTES);
     block.extend_from_slice(&MAGIC);
@@ -52,7 +56,12 @@ pub(crate) fn encode_block(owner: BlockOwner, number: u32, entries: &[IndexEntry
 
 /// Appends the entries of `block` to `to`; `false` (and nothing appended) when it is not the valid
 /// block `number` of `owner`.
-pub(crate) fn decode_block(owner: BlockOwner, number: u32, block: &[u8], to: &mut Vec<IndexEntry>) -> bool {
+pub(crate) fn decode_block(
+    owner: BlockOwner,
+    number: u32,
+    block: &[u8],
+    to: &mut Vec<IndexEntry>,
+) -> bool {
     let before = to.len();
     let valid = matches!(try_decode(owner, number, block, to), Ok(true)) && is_ordered(to);
     if !valid {
@@ -61,7 +70,12 @@ pub(crate) fn decode_block(owner: BlockOwner, number: u32, block: &[u8], to: &mu
     valid
 }
 
-fn try_decode(owner: BlockOwner, number: u32, block: &[u8], to: &mut Vec<IndexEntry>) -> Result<bool, TooShort> {
+fn try_decode(
+    owner: BlockOwner,
+    number: u32,
+    block: &[u8],
+    to: &mut Vec<IndexEntry>,
+) -> Result<bool, TooShort> {
     let mut fields = FieldReader::new(block.get(..BLOCK_BYTES).ok_or(TooShort)?);
     let known = fields.array()? == MAGIC
         && fields.u16()? == VERSION
@@ -93,11 +107,18 @@ fn crc_of(block: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    const OWNER: BlockOwner = BlockOwner { incarnation: 7, segment_base: 1000 };
+    const OWNER: BlockOwner = BlockOwner {
+        incarnation: 7,
+        segment_base: 1000,
+    };
 
     fn entries() -> Vec<IndexEntry> {
         (1..=BLOCK_ENTRIES as u32)
-            .map(|n| IndexEntry { relative_offset: n * 3, position: n * 70_000, max_timestamp_before: i64::from(n) })
+            .map(|n| IndexEntry {
+                relative_offset: n * 3,
+                position: n * 70_000,
+                max_timestamp_before: i64::from(n),
+            })
             .collect()
     }
 
@@ -117,8 +138,22 @@ mod tests {
             assert!(!decode_block(owner, number, block, &mut decoded));
             assert!(decoded.is_empty());
         };
-        check(BlockOwner { incarnation: 8, ..OWNER }, 0, &block);
-        check(BlockOwner { segment_base: 0, ..OWNER }, 0, &block);
+        check(
+            BlockOwner {
+                incarnation: 8,
+                ..OWNER
+            },
+            0,
+            &block,
+        );
+        check(
+            BlockOwner {
+                segment_base: 0,
+                ..OWNER
+            },
+            0,
+            &block,
+        );
         check(OWNER, 1, &block);
         check(OWNER, 0, &block[..100]);
         for at in [0, 30, 40, BLOCK_BYTES - 1] {

@@ -49,7 +49,11 @@ impl SegmentExtent {
     /// The time by which retention judges the segment: the smaller of what producers say and what
     /// the broker saw, so that a timestamp in the future cannot pin the log.
     pub(crate) fn retention_time_ms(&self) -> i64 {
-        if self.max_timestamp == NONE { self.last_append_ms } else { self.max_timestamp.min(self.last_append_ms) }
+        if self.max_timestamp == NONE {
+            self.last_append_ms
+        } else {
+            self.max_timestamp.min(self.last_append_ms)
+        }
     }
 }
 
@@ -96,7 +100,10 @@ impl Segment {
 
     /// A segment of which the file holds everything below `durable`.
     pub(crate) fn restored(extent: SegmentExtent, durable: u64) -> Self {
-        assert!(durable <= extent.bytes, "{durable} durable bytes of {extent:?}");
+        assert!(
+            durable <= extent.bytes,
+            "{durable} durable bytes of {extent:?}"
+        );
         Segment {
             extent,
             index: OffsetIndex::starting_at(extent.bytes),
@@ -129,13 +136,22 @@ impl Segment {
 
     /// Up to where the file can be written now: full blocks, or everything if no more is to come.
     pub(crate) fn writable_to(&self, is_sealed: bool) -> u64 {
-        if is_sealed { self.extent.bytes } else { block_floor(self.extent.bytes) }
+        if is_sealed {
+            self.extent.bytes
+        } else {
+            block_floor(self.extent.bytes)
+        }
     }
 
     /// Takes a batch in at the segment's end.
     pub(crate) fn note(&mut self, batch: &BatchHeader, now_ms: i64) {
         let position = self.extent.bytes;
-        self.index.note(self.extent.base_offset, batch, position, self.extent.max_timestamp);
+        self.index.note(
+            self.extent.base_offset,
+            batch,
+            position,
+            self.extent.max_timestamp,
+        );
         if position == 0 {
             self.extent.first_timestamp = batch.max_timestamp;
         }
@@ -148,12 +164,25 @@ impl Segment {
     }
 
     pub(crate) fn check_invariants(&self) {
-        assert!(self.synced <= self.written, "segment {}: synced beyond written", self.extent.base_offset);
+        assert!(
+            self.synced <= self.written,
+            "segment {}: synced beyond written",
+            self.extent.base_offset
+        );
         let end = block_ceil(self.extent.bytes);
-        assert!(self.written <= end, "segment {}: written {} beyond its end", self.extent.base_offset, self.written);
+        assert!(
+            self.written <= end,
+            "segment {}: written {} beyond its end",
+            self.extent.base_offset,
+            self.written
+        );
         for position in [self.written, self.synced] {
             let valid = position.is_multiple_of(BLOCK) || position == self.extent.bytes;
-            assert!(valid, "segment {}: {position} is no block boundary", self.extent.base_offset);
+            assert!(
+                valid,
+                "segment {}: {position} is no block boundary",
+                self.extent.base_offset
+            );
         }
     }
 }

@@ -33,12 +33,18 @@ pub(crate) struct OffsetIndex {
 impl OffsetIndex {
     /// An index without entries, complete from `complete_from` on (0: a new segment).
     pub(crate) fn starting_at(complete_from: u64) -> Self {
-        OffsetIndex { entries: Vec::new(), complete_from }
+        OffsetIndex {
+            entries: Vec::new(),
+            complete_from,
+        }
     }
 
     /// A complete index with these entries.
     pub(crate) fn with_entries(entries: Vec<IndexEntry>) -> Self {
-        OffsetIndex { entries, complete_from: 0 }
+        OffsetIndex {
+            entries,
+            complete_from: 0,
+        }
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -55,17 +61,33 @@ impl OffsetIndex {
 
     /// Notes the batch at `position`, which must come after all noted before. `max_timestamp_before`
     /// is the greatest timestamp of the segment's earlier batches.
-    pub(crate) fn note(&mut self, segment_base: i64, batch: &BatchHeader, position: u64, max_timestamp_before: i64) {
-        let last = self.entries.last().map_or(self.complete_from, |entry| u64::from(entry.position));
+    pub(crate) fn note(
+        &mut self,
+        segment_base: i64,
+        batch: &BatchHeader,
+        position: u64,
+        max_timestamp_before: i64,
+    ) {
+        let last = self
+            .entries
+            .last()
+            .map_or(self.complete_from, |entry| u64::from(entry.position));
         if position < last + INTERVAL_BYTES {
             return;
         }
         let relative_offset = u32::try_from(batch.base_offset - segment_base);
         let (Ok(relative_offset), Ok(position)) = (relative_offset, u32::try_from(position)) else {
-            debug_assert!(false, "a segment is rolled before its offsets or positions pass 2^31");
+            debug_assert!(
+                false,
+                "a segment is rolled before its offsets or positions pass 2^31"
+            );
             return;
         };
-        self.entries.push(IndexEntry { relative_offset, position, max_timestamp_before });
+        self.entries.push(IndexEntry {
+            relative_offset,
+            position,
+            max_timestamp_before,
+        });
     }
 
     /// Puts what was loaded from disk (entries for positions below `complete_from`, ascending)
@@ -80,26 +102,24 @@ impl OffsetIndex {
 
     /// The last entry whose batch begins at or below `offset`; `None`: begin at the segment's start.
     pub(crate) fn floor_offset(&self, segment_base: i64, offset: i64) -> Option<IndexEntry> {
-        let above = self.entries.partition_point(|e| segment_base + i64::from(e.relative_offset) <= offset);
-        above.checked_sub(1).and_then(|at| self.entries.get(at)).copied()
-    }
-
-    /// The last entry at or below `position`.
-    pub(crate) fn floor_position(&self, position: u64) -> Option<IndexEntry> {
-        let above = self.entries.partition_point(|e| u64::from(e.position) <= position);
-        above.checked_sub(1).and_then(|at| self.entries.get(at)).copied()
+        let above = self
+            .entries
+            .partition_point(|e| segment_base + i64::from(e.relative_offset) <= offset);
+        above
+            .checked_sub(1)
+            .and_then(|at| self.entries.get(at))
+            .copied()
     }
 
     /// The last entry before which all timestamps are below `timestamp`.
     pub(crate) fn floor_timestamp(&self, timestamp: i64) -> Option<IndexEntry> {
-        let above = self.entries.partition_point(|e| e.max_timestamp_before < timestamp);
-        above.checked_sub(1).and_then(|at| self.entries.get(at)).copied()
-    }
-
-    /// Forgets entries at and above `position`, the segment's new end.
-    pub(crate) fn cut(&mut self, position: u64) {
-        self.entries.retain(|entry| u64::from(entry.position) < position);
-        self.complete_from = self.complete_from.min(position);
+        let above = self
+            .entries
+            .partition_point(|e| e.max_timestamp_before < timestamp);
+        above
+            .checked_sub(1)
+            .and_then(|at| self.entries.get(at))
+            .copied()
     }
 
     /// Gives the memory back; what is asked for later is loaded again. `segment_bytes`: its end.
@@ -158,9 +178,14 @@ mod tests {
     fn floors() {
         let index = index(0, 7);
         assert_eq!(index.floor_offset(100, 119), None);
-        assert_eq!(index.floor_offset(100, 120).map(|e| e.position), Some(80_000));
-        assert_eq!(index.floor_offset(100, 9_999).map(|e| e.position), Some(240_000));
-        assert_eq!(index.floor_position(159_999).map(|e| e.position), Some(80_000));
+        assert_eq!(
+            index.floor_offset(100, 120).map(|e| e.position),
+            Some(80_000)
+        );
+        assert_eq!(
+            index.floor_offset(100, 9_999).map(|e| e.position),
+            Some(240_000)
+        );
         // Entry 160,000 has timestamps up to 28 before it.
         assert_eq!(index.floor_timestamp(28).map(|e| e.position), Some(80_000));
         assert_eq!(index.floor_timestamp(29).map(|e| e.position), Some(160_000));
@@ -171,15 +196,18 @@ mod tests {
         let whole = index(0, 9);
         let mut partial = index(4, 9);
         assert!(!partial.is_complete());
-        partial.complete_with(whole.entries().iter().copied().filter(|e| e.position < 160_000).collect());
+        partial.complete_with(
+            whole
+                .entries()
+                .iter()
+                .copied()
+                .filter(|e| e.position < 160_000)
+                .collect(),
+        );
         assert!(partial.is_complete());
-        assert_eq!(partial.floor_offset(100, 125).map(|e| e.position), Some(80_000));
-    }
-
-    #[test]
-    fn a_cut_forgets_what_lies_above() {
-        let mut index = index(0, 7);
-        index.cut(160_000);
-        assert_eq!(index.entries().len(), 1);
+        assert_eq!(
+            partial.floor_offset(100, 125).map(|e| e.position),
+            Some(80_000)
+        );
     }
 }

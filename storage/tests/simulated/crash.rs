@@ -227,11 +227,11 @@ impl Worker {
             "nothing is replayed after a close"
         );
         *storage = opened;
-        self.configure(storage);
+        Self::configure(storage);
         Ok(())
     }
 
-    fn configure(&self, storage: &Storage) {
+    fn configure(storage: &Storage) {
         for log in storage.logs() {
             storage.update_config(log.id(), small_log());
         }
@@ -250,11 +250,12 @@ async fn recover_and_work(seed: u64, history: Rc<RefCell<History>>, steps: usize
     let (mut storage, _) = try_open(small_config())
         .await
         .expect("a disk after a crash can be opened");
-    let matching = recovered_count(&storage, &history.borrow().clone()).await;
+    let before = history.borrow().clone();
+    let matching = recovered_count(&storage, &before).await;
     history.borrow_mut().changes.truncate(matching);
     history.borrow_mut().acknowledge_all();
     let mut worker = Worker::new(seed, &history);
-    worker.configure(&storage);
+    Worker::configure(&storage);
     worker
         .work(&mut storage, steps)
         .await
@@ -339,7 +340,7 @@ fn check(stop: Stop) {
             points += 1;
         }
     }
-    println!("{stop:?}: {points} crash points");
+    eprintln!("{stop:?}: {points} crash points");
 }
 
 #[test]
@@ -358,7 +359,7 @@ fn random_work_agrees_with_the_model() {
     for seed in 100..100 + setting("STORAGE_CRASH_SEEDS", 2) * 3 {
         let history = std::panic::AssertUnwindSafe(Rc::new(RefCell::new(History::default())));
         let lived = std::panic::catch_unwind(|| {
-            run(&Disk::new(), first_life(seed, Rc::clone(&history), 400))
+            run(&Disk::new(), first_life(seed, Rc::clone(&history), 400));
         });
         lived.unwrap_or_else(|panic| {
             eprintln!("failed: seed {seed}");

@@ -108,7 +108,7 @@ pub(crate) fn apply(state: &mut ModelState, change: &Change) {
             log.batches.push(batch.clone());
         }
         Change::Epoch { log, epoch } => {
-            begin_epoch(state.get_mut(log).expect("an existing log"), *epoch)
+            begin_epoch(state.get_mut(log).expect("an existing log"), *epoch);
         }
         Change::LogStart { log, offset } => {
             let log = state.get_mut(log).expect("an existing log");

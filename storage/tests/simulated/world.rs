@@ -8,8 +8,6 @@ use runtime::sim::{Disk, End, Simulation};
 use storage::{LogConfig, LogId, RecoveryReport, Storage, StorageConfig, StorageError};
 
 pub(crate) const DATA_DIR: &str = "/data";
-/// What `wall_clock_ms` says at the start of every simulated run.
-pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
 
 pub(crate) fn log_id(number: u32) -> LogId {
     LogId {
@@ -36,7 +34,11 @@ pub(crate) fn small_config() -> StorageConfig {
 }
 
 fn small_journal() -> storage::journal::JournalConfig {
-    storage::journal::JournalConfig::default()
+    storage::journal::JournalConfig {
+        file_bytes: 128 << 10,
+        files_max: 4,
+        group_bytes_max: 32 << 10,
+    }
 }
 
 pub(crate) fn small_log() -> LogConfig {
