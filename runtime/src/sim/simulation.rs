@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::disk::Disk;
-use super::world::{Entered, Schedule, Stop, World};
+use super::world::{Entered, Schedule, Stop, World, current};
 use crate::time::Instant;
 
 /// Polls after which a program is taken to run in circles.
@@ -21,6 +21,7 @@ pub struct Simulation {
     disk: Disk,
     schedule: Schedule,
     panics_allowed: bool,
+    power_off_at: Option<Duration>,
 }
 
 /// How a run ended.
@@ -28,7 +29,7 @@ pub struct Simulation {
 pub enum End<T> {
     /// The program returned.
     Done(T),
-    /// The disk's crash point came.
+    /// The disk's crash point came, or [`Simulation::power_off_at`].
     Crashed,
     /// No task could run and no timer was set.
     Deadlock {
@@ -87,6 +88,7 @@ impl Simulation {
             disk: Disk::new(),
             schedule,
             panics_allowed: false,
+            power_off_at: None,
         }
     }
 
@@ -118,6 +120,13 @@ impl Simulation {
         self
     }
 
+    /// Stops the machine after so much virtual time, between two operations or in the middle of some.
+    #[must_use]
+    pub fn power_off_at(mut self, elapsed: Duration) -> Self {
+        self.power_off_at = Some(elapsed);
+        self
+    }
+
     /// A task may panic without failing the run; see [`Outcome::panics`].
     #[must_use]
     pub fn allow_panics(mut self) -> Self {
@@ -143,6 +152,9 @@ impl Simulation {
             *slot.borrow_mut() = Some(output);
         };
         world.spawn(Box::pin(program));
+        if let Some(elapsed) = self.power_off_at {
+            world.after(elapsed, power_off);
+        }
         // A panic of the program itself unwinds from here; its world is cleared on the way.
         let cleared = Cleared { world: &world };
         let stop = world.run_until(|| result.borrow().is_some());
@@ -170,6 +182,12 @@ impl Simulation {
             panics,
         }
     }
+}
+
+fn power_off() {
+    let world = current().expect("events happen inside a simulation");
+    world.disk().power_off();
+    world.halt();
 }
 
 struct Cleared<'a> {

@@ -89,6 +89,7 @@ impl State {
         self.crashed = false;
         self.faults.counts = OpCounts::default();
         self.faults.crash_at = None;
+        self.faults.broken_from = None;
         self.faults.planned.clear();
         self.faults.one_in.clear();
         self.faults.latency = Latency::default();

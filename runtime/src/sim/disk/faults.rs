@@ -28,7 +28,7 @@ pub enum Fault {
     /// It fails with EIO. A failed write may have written anything up to all of it; a failed sync
     /// drops some of what it should have made durable, for good, as Linux does.
     Eio,
-    /// It fails with ENOSPC and does nothing.
+    /// As EIO, but it says ENOSPC, and a write does nothing.
     Enospc,
     /// It succeeds and does nothing: a write that the device lost. Reads are not affected.
     Lie,
@@ -89,6 +89,8 @@ pub(super) struct Faults {
     pub(super) counts: OpCounts,
     /// The mutation with this number, from zero, is the last, and is cut short.
     pub(super) crash_at: Option<u64>,
+    /// From the mutation with this number on, everything fails.
+    pub(super) broken_from: Option<u64>,
     /// The n-th operation of a kind, from zero.
     pub(super) planned: BTreeMap<(OpKind, u64), Fault>,
     /// One in so many operations of a kind fails.
@@ -105,6 +107,17 @@ pub(super) struct Verdict {
     pub(super) fault: Option<Fault>,
 }
 
+impl Verdict {
+    /// The error that the fault stands for.
+    pub(super) fn error(&self) -> Option<io::Error> {
+        match self.fault {
+            Some(Fault::Eio) => Some(eio()),
+            Some(Fault::Enospc) => Some(enospc()),
+            Some(Fault::Lie) | None => None,
+        }
+    }
+}
+
 impl Faults {
     pub(super) fn begin(&mut self, kind: OpKind, random: &mut super::Random) -> Verdict {
         let mutations = self.counts.mutations();
@@ -114,7 +127,11 @@ impl Faults {
         let sown = sown
             .filter(|(cases, _)| random.chance(1, *cases))
             .map(|(_, fault)| fault);
-        let fault = self.planned.get(&(kind, number)).copied().or(sown);
+        let broken = self.broken_from.is_some_and(|from| mutations >= from);
+        let broken = broken.then_some(Fault::Eio);
+        let fault = broken
+            .or(self.planned.get(&(kind, number)).copied())
+            .or(sown);
         Verdict { crash, fault }
     }
 

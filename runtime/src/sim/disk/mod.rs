@@ -105,6 +105,17 @@ impl Disk {
         state.faults.crash_at = Some(state.faults.counts.mutations() + mutations);
     }
 
+    /// Lets `mutations` operations that change something be; from the next one on everything fails
+    /// with EIO, reads too. Counted from now.
+    pub fn break_after(&self, mutations: u64) {
+        let mut state = self.state_mut();
+        state.faults.broken_from = Some(state.faults.counts.mutations() + mutations);
+    }
+
+    pub(super) fn power_off(&self) {
+        self.state_mut().crashed = true;
+    }
+
     /// Operations begun so far; [`OpCounts::mutations`] is the number of crash points.
     pub fn counts(&self) -> OpCounts {
         self.state.borrow().faults.counts
@@ -139,6 +150,7 @@ impl Disk {
         state.faults.one_in.clear();
         state.faults.unreadable.clear();
         state.faults.crash_at = None;
+        state.faults.broken_from = None;
     }
 
     /// Limits the space to `bytes`; ENOSPC above.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Disk;
-use super::faults::{Fault, OpKind, Verdict, eio, enospc};
+use super::faults::{Fault, OpKind, Verdict, eio};
 use super::node::{ChangeKind, Directory, FileNode, Node, NodeId};
 use super::state::{InFlight, State};
 use crate::buffer::{AlignedBuf, BLOCK_BYTES, Slice};
@@ -34,7 +34,7 @@ impl Disk {
 
     /// The power fails: the machine stops within this operation.
     async fn stop<T>(&self) -> T {
-        self.state_mut().crashed = true;
+        self.power_off();
         if let Some(world) = current() {
             world.halt();
         }
@@ -71,11 +71,9 @@ impl Disk {
         change: impl FnOnce(&mut State) -> io::Result<T>,
     ) -> io::Result<T> {
         let verdict = self.begin(OpKind::Metadata).await;
-        match verdict.fault {
-            Some(Fault::Eio) => return Err(eio()),
-            Some(Fault::Enospc) => return Err(enospc()),
-            // Names do not lie; only data does.
-            Some(Fault::Lie) | None => {}
+        // Names do not lie; only data does.
+        if let Some(error) = verdict.error() {
+            return Err(error);
         }
         let result = change(&mut self.state_mut());
         if verdict.crash {
@@ -121,9 +119,7 @@ impl Disk {
                 Some(Fault::Lie) => {}
                 Some(Fault::Eio | Fault::Enospc) => file.fail_sync(bound, &mut random),
             }
-            let failed = matches!(verdict.fault, Some(Fault::Eio | Fault::Enospc));
-            let result = if failed { Err(eio()) } else { Ok(()) };
-            (result, keep)
+            (verdict.error().map_or(Ok(()), Err), keep)
         };
         self.later(ended).await.0
     }
@@ -179,8 +175,8 @@ impl Disk {
         if verdict.crash {
             return self.stop().await;
         }
-        if verdict.fault.is_some() {
-            return self.later(|_| Err(eio())).await;
+        if let Some(error) = verdict.error() {
+            return self.later(|_| Err(error)).await;
         }
         let bound = self.state.borrow().next_id;
         self.later(move |state| state.sync_names(directory, bound))

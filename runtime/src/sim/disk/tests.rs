@@ -469,6 +469,48 @@ fn planned_faults_hit_the_operation_they_name() {
 }
 
 #[test]
+fn broken_disk_fails_everything_from_then_on() {
+    let disk = disk_with_zeros(1);
+    disk.break_after(1);
+    run(&disk, async {
+        let file = open().await;
+        let write = || file.write_at(0, blocks_of(1, 1), Durability::DataSync);
+        write().await.unwrap();
+        assert!(write().await.is_err());
+        assert!(file.read_at(0, BLOCK_BYTES).await.is_err());
+        assert!(file.sync_data().await.is_err());
+        assert!(dir::remove_file(f()).await.is_err());
+    });
+    disk.heal();
+    run(&disk, async {
+        open().await.sync_data().await.unwrap();
+    });
+}
+
+#[test]
+fn power_off_may_come_while_nothing_begins() {
+    let disk = disk_with_zeros(4);
+    disk.set_latency(Latency {
+        min: Duration::from_secs(1),
+        max: Duration::from_secs(1),
+    });
+    let program = async {
+        let file = open().await;
+        file.write_at(0, blocks_of(1, 4), Durability::DataSync)
+            .await
+            .unwrap();
+    };
+    let outcome = Simulation::new(1)
+        .disk(&disk)
+        .power_off_at(Duration::from_millis(1500))
+        .run(program);
+    assert!(outcome.is_crashed());
+    assert_eq!(outcome.elapsed, Duration::from_millis(1500));
+    let found = outcomes(&disk, |content| block_bytes(&content.unwrap()));
+    assert!(found.contains(&vec![0; 4]) && found.contains(&vec![1; 4]) && found.len() > 4);
+}
+
+#[test]
 fn sown_faults_depend_on_the_seed_alone() {
     let failures = |seed| {
         let disk = disk_with_zeros(1);
