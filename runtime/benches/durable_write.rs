@@ -4,6 +4,7 @@
 //! `cargo bench -p streambus-runtime --bench durable_write [-- directory]` (default: `target/`).
 #![allow(unsafe_code, reason = "the raw ring that the runtime is compared with")]
 #![expect(clippy::print_stdout, reason = "the report")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails has no report")]
 
 use std::fs::{self, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -79,11 +80,8 @@ fn write_raw(path: &Path) -> Outcome {
         .open(path)
         .unwrap();
     let mut builder = IoUring::builder();
-    let mut ring = builder
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .build(8)
-        .unwrap();
+    builder.setup_single_issuer().setup_defer_taskrun();
+    let mut ring: IoUring = builder.build(8).unwrap();
     let data = block();
     let before = cpu();
     let latencies = (0..WRITES).map(|number| {
@@ -104,7 +102,7 @@ fn write_raw(path: &Path) -> Outcome {
     let latencies = latencies.collect();
     Outcome {
         latencies,
-        cpu: cpu() - before,
+        cpu: cpu().saturating_sub(before),
     }
 }
 
@@ -127,7 +125,7 @@ fn write_face(path: &Path) -> Outcome {
             }
             Outcome {
                 latencies,
-                cpu: cpu() - before,
+                cpu: cpu().saturating_sub(before),
             }
         }
     });

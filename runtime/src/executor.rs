@@ -139,7 +139,7 @@ where
     for (index, cpu) in topology.shards.iter().copied().enumerate() {
         let shard = ShardId(index);
         let (make, started) = (Arc::clone(&make), started.clone());
-        let body = move || run_one(shard, count, cpu, started, move || make(shard));
+        let body = move || run_one(shard, count, cpu, &started, move || make(shard));
         let thread = std::thread::Builder::new()
             .name(format!("streambus-{index}"))
             .spawn(body);
@@ -163,7 +163,7 @@ fn run_one<Fut: Future<Output = T> + 'static, T: 'static>(
     shard: ShardId,
     count: usize,
     cpu: Option<CpuId>,
-    started: mpsc::Sender<Result<(), ShardError>>,
+    started: &mpsc::Sender<Result<(), ShardError>>,
     make: impl FnOnce() -> Fut + 'static,
 ) -> Option<T> {
     CURRENT_SHARD.set(Some((shard, count)));

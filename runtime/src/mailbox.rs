@@ -285,9 +285,9 @@ mod tests {
             }
         }
         assert_eq!(next, [COUNT; 3]);
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
     }
 
     #[test]

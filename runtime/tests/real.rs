@@ -1,5 +1,6 @@
 //! The real backend on this machine: sockets on loopback, files in a temporary directory, tasks,
-//! timers and mailboxes across threads. Without io_uring each test skips, aloud.
+//! timers and mailboxes across threads. Without `io_uring` each test skips, aloud.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -209,6 +210,38 @@ fn shutdown_read_ends_a_receive_and_is_no_hang_up() {
         watching.abort();
         stream.shutdown();
         assert_eq!(client.join().unwrap(), b"still");
+    });
+}
+
+/// More operations than the submission queue holds, started within one poll, and more completions
+/// than the completion queue holds, all at once.
+#[test]
+fn queues_of_the_ring_overflow_without_loss() {
+    on_shard(|| async {
+        const WATCHERS: usize = 10_000;
+        let (hold, released) = std::sync::mpsc::channel::<()>();
+        let (listener, client) = with_client(move |stream| {
+            let _ = released.recv();
+            drop(stream);
+        });
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut watchers: Vec<_> = (0..WATCHERS).map(|_| Box::pin(stream.hung_up())).collect();
+        for watcher in &mut watchers {
+            assert!(futures_lite::future::poll_once(watcher).await.is_none());
+        }
+        // Every other one is cancelled, which makes two completions each.
+        let mut keep = false;
+        watchers.retain(|_| {
+            keep = !keep;
+            keep
+        });
+        time::sleep(Duration::from_millis(1)).await;
+        drop(hold);
+        client.join().unwrap();
+        for watcher in watchers {
+            let ended = time::timeout(Duration::from_secs(10), watcher).await;
+            ended.expect("a completion was lost");
+        }
     });
 }
 
@@ -452,7 +485,7 @@ fn tasks_that_outlive_the_main_future_are_dropped() {
             })
             .detach();
             // One that was never polled, one that sleeps, one in a receive.
-            task::spawn(Class::Background, time::sleep(Duration::from_secs(3600))).detach();
+            task::spawn(Class::Background, time::sleep(Duration::from_hours(1))).detach();
             task::yield_now().await;
             task::spawn(Class::Network, std::future::pending::<()>()).detach();
         }
@@ -553,7 +586,7 @@ fn idle_shards_use_no_cpu() {
         let _notify = sync::Notify::new();
         let before = thread_cpu();
         time::sleep(Duration::from_millis(500)).await;
-        thread_cpu() - before
+        thread_cpu().saturating_sub(before)
     });
     for used in cpu.into_iter().flatten() {
         assert!(
@@ -595,5 +628,7 @@ fn shard_on_a_contended_core_goes_on() {
         }
     });
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    busy.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in busy {
+        thread.join().unwrap();
+    }
 }

@@ -37,7 +37,7 @@ pub(crate) async fn read_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
             let name = entry.file_name().into_string().map_err(|name| {
                 io::Error::new(
                     io::ErrorKind::InvalidData,
-                    format!("file name {name:?}: not UTF-8"),
+                    format!("file name {}: not UTF-8", name.display()),
                 )
             })?;
             let metadata = entry.metadata()?;

@@ -2,7 +2,7 @@
 //!
 //! *Place*: below the face `file`. Reads, writes, syncs and allocations go through the ring;
 //! opening and truncating, which are rare, through the shard's helper thread.
-//! *Durability*: a write with [`Durability::DataSync`] is on the device when it returns (RWF_DSYNC);
+//! *Durability*: a write with [`Durability::DataSync`] is on the device when it returns (`RWF_DSYNC`);
 //! it says nothing about any other write.
 //! *Cancel safety*: a dropped future leaves its operation running to the end, with its memory.
 
@@ -184,6 +184,7 @@ impl File {
     }
 
     /// Bytes of the file. Answered by the kernel from memory.
+    #[expect(clippy::unused_async, reason = "the simulated twin waits")]
     pub(crate) async fn size(&self) -> io::Result<u64> {
         let file = std::fs::File::from(self.descriptor.as_fd().try_clone_to_owned()?);
         Ok(file.metadata()?.len())

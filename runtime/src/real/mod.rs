@@ -35,7 +35,7 @@ const GLOMMIO_IO_MEMORY_BYTES: usize = 64 * 1024;
 /// glommio 0.9.0 parks with tasks still runnable if that timer fires between its last look at its
 /// rings and the first task (`run_task_queues` answers "nothing ran"): with 1 ms, a shard on a
 /// contended core slept for ever within seconds. Turns are bounded by `shard::POLLS_PER_TURN`.
-const PREEMPT_TIMER: Duration = Duration::from_secs(365 * 24 * 3600);
+const PREEMPT_TIMER: Duration = Duration::from_hours(365 * 24);
 
 /// Makes this thread a shard and runs `main` on it. When `main` is done, the other tasks of the
 /// shard are dropped, operations in flight brought to their end, and its output returned.

@@ -72,7 +72,7 @@ impl Listener {
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        inet(SockRef::from(&self.descriptor).local_addr()?)
+        inet(&SockRef::from(&self.descriptor).local_addr()?)
     }
 
     /// The next connection, with Nagle's algorithm off.
@@ -137,7 +137,7 @@ impl Stream {
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        inet(SockRef::from(&self.connection.descriptor).peer_addr()?)
+        inet(&SockRef::from(&self.connection.descriptor).peer_addr()?)
     }
 
     /// Ends both directions: pending operations finish, the peer sees the end of the stream.
@@ -224,7 +224,7 @@ impl Stream {
     fn send_message(&self, parts: Vec<Slice>) -> Operation {
         shard::current().start(
             &self.connection.descriptor,
-            Memory::Message(Message::new(parts)),
+            Memory::Message(Box::new(Message::new(parts))),
             OnDrop::Finish,
             |descriptor, memory| {
                 let Memory::Message(message) = memory else {
@@ -281,15 +281,16 @@ fn skip(parts: &mut Vec<Slice>, mut sent: usize) {
     }
 }
 
-fn inet(address: SockAddr) -> io::Result<SocketAddr> {
+fn inet(address: &SockAddr) -> io::Result<SocketAddr> {
     address
         .as_socket()
         .ok_or_else(|| io::Error::other("not an internet address"))
 }
 
 impl Message {
-    /// The header points to the vectors, the vectors to the parts; all three stay where they are.
-    fn new(parts: Vec<Slice>) -> Box<Self> {
+    /// The header points to the vectors' memory, the vectors to the parts' memory; both lie on the
+    /// heap and stay there when the message itself moves into its box.
+    fn new(parts: Vec<Slice>) -> Self {
         let mut vectors: Vec<libc::iovec> = parts
             .iter()
             .take(SEND_PARTS_MAX)
@@ -302,11 +303,11 @@ impl Message {
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = vectors.as_mut_ptr();
         header.msg_iovlen = vectors.len();
-        Box::new(Self {
+        Self {
             parts,
             vectors,
             header,
-        })
+        }
     }
 }
 
@@ -314,10 +315,8 @@ impl PeerAddress {
     fn new() -> Self {
         let bytes = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
         // SAFETY: `sockaddr_storage` is plain bytes; all zeros is an unspecified address.
-        Self {
-            storage: unsafe { std::mem::zeroed() },
-            bytes,
-        }
+        let storage = unsafe { std::mem::zeroed() };
+        Self { storage, bytes }
     }
 
     fn as_pointers(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
@@ -330,6 +329,6 @@ impl PeerAddress {
         // SAFETY: a `sockaddr_storage` is what the view stands for, and its size is checked above.
         unsafe { *storage.view_as::<libc::sockaddr_storage>() = self.storage };
         // SAFETY: the kernel has written an address of `bytes` bytes.
-        inet(unsafe { SockAddr::new(storage, self.bytes) })
+        inet(&unsafe { SockAddr::new(storage, self.bytes) })
     }
 }

@@ -113,7 +113,7 @@ pub(super) fn set_current(shard: Option<Rc<Shard>>) {
 /// If this thread is not a shard: the operations of this crate need one.
 pub(crate) fn current() -> Rc<Shard> {
     CURRENT
-        .with_borrow(|shard| shard.clone())
+        .with_borrow(Clone::clone)
         .expect("called outside of a shard's thread")
 }
 
@@ -256,13 +256,11 @@ impl Shard {
     /// Whether the running poll has gone on for long, counted from the first time it asks.
     pub(super) fn should_yield(&self) -> bool {
         let now = time::now();
-        match self.poll_looked_at.get() {
-            Some(first) => now - first >= POLL_TIME,
-            None => {
-                self.poll_looked_at.set(Some(now));
-                false
-            }
+        if let Some(first) = self.poll_looked_at.get() {
+            return now - first >= POLL_TIME;
         }
+        self.poll_looked_at.set(Some(now));
+        false
     }
 
     fn schedule_driver(&self) {
