@@ -1,14 +1,10 @@
-//! The cluster as metadata tells it: brokers, topics, leaders; creating and deleting topics.
+//! The cluster as metadata tells it: brokers, topics, leaders.
 //!
 //! Place: set-up and recovery paths of the load generator and tests; hot paths use [`Connection`].
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use protocol::messages::create_topics::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
-};
-use protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic,
 };
@@ -19,8 +15,6 @@ use crate::connection::{Connection, ConnectionOptions};
 use crate::error::ClientError;
 use crate::requests::mismatch;
 
-/// Most partitions created by one request; Apache Kafka refuses more than 10,000.
-const CREATE_PARTITIONS_MAX: i32 = 5_000;
 /// Pause between questions for metadata that is not there yet.
 const METADATA_PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,24 +45,11 @@ pub struct Partition {
     pub leader: i32,
 }
 
-/// A topic to be created.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicSpec {
-    /// Its name.
-    pub name: String,
-    /// Number of partitions.
-    pub partitions: i32,
-    /// Number of replicas of each, -1 for the broker's default.
-    pub replication_factor: i16,
-    /// Topic configs, name and value.
-    pub configs: Vec<(String, String)>,
-}
-
 /// A way into a cluster.
 #[derive(Debug)]
 pub struct Cluster {
     bootstrap: Vec<String>,
-    options: ConnectionOptions,
+    pub(crate) options: ConnectionOptions,
     brokers: Vec<Broker>,
     connection: Option<Connection>,
 }
@@ -106,7 +87,7 @@ impl Cluster {
     }
 
     /// One request to any broker; connects anew if the connection was lost.
-    async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &mut self,
         request: &Request<'_>,
         read: impl FnOnce(Response<'_>) -> Result<T, ClientError>,
@@ -177,81 +158,6 @@ impl Cluster {
         Ok(topics)
     }
 
-    /// Creates topics; those that exist already stay as they are.
-    ///
-    /// # Errors
-    /// [`ClientError::Refused`] for the first topic that is refused.
-    pub async fn create_topics(&mut self, specs: &[TopicSpec]) -> Result<(), ClientError> {
-        let mut rest = specs;
-        while !rest.is_empty() {
-            // As many topics as stay below the limit on partitions, but at least one.
-            let mut partitions = 0;
-            let fitting = rest.iter().take_while(|spec| {
-                partitions += spec.partitions;
-                partitions <= CREATE_PARTITIONS_MAX
-            });
-            let count = fitting.count().max(1);
-            let (chunk, after) = rest.split_at(count);
-            self.create_chunk(chunk).await?;
-            rest = after;
-        }
-        Ok(())
-    }
-
-    async fn create_chunk(&mut self, specs: &[TopicSpec]) -> Result<(), ClientError> {
-        let key = ApiKey::CreateTopics;
-        let request = Request::CreateTopics(CreateTopicsRequest {
-            topics: specs.iter().map(creatable).collect(),
-            timeout_ms: self.options.timeout.as_millis() as i32,
-            validate_only: false,
-        });
-        let read = |response: Response<'_>| {
-            let Response::CreateTopics(response) = response else {
-                return Err(mismatch(key));
-            };
-            let refused = response
-                .topics
-                .iter()
-                .filter(|topic| topic.error_code != ErrorCode::TopicAlreadyExists as i16);
-            for topic in refused {
-                ClientError::check(key, topic.error_code, topic.error_message.as_deref())?;
-            }
-            Ok(())
-        };
-        self.ask(&request, read).await
-    }
-
-    /// Deletes topics; unknown ones are passed over.
-    ///
-    /// # Errors
-    /// [`ClientError::Refused`] for the first topic that is refused.
-    pub async fn delete_topics(&mut self, names: &[String]) -> Result<(), ClientError> {
-        let key = ApiKey::DeleteTopics;
-        let states = names.iter().map(|name| DeleteTopicState {
-            name: Some(Cow::Borrowed(name)),
-            ..DeleteTopicState::default()
-        });
-        let request = Request::DeleteTopics(DeleteTopicsRequest {
-            topics: states.collect(),
-            timeout_ms: self.options.timeout.as_millis() as i32,
-            ..DeleteTopicsRequest::default()
-        });
-        let read = |response: Response<'_>| {
-            let Response::DeleteTopics(response) = response else {
-                return Err(mismatch(key));
-            };
-            let refused = response
-                .responses
-                .iter()
-                .filter(|topic| topic.error_code != ErrorCode::UnknownTopicOrPartition as i16);
-            for topic in refused {
-                ClientError::check(key, topic.error_code, topic.error_message.as_deref())?;
-            }
-            Ok(())
-        };
-        self.ask(&request, read).await
-    }
-
     /// Waits until every named topic exists and each of its partitions has a leader.
     ///
     /// # Errors
@@ -277,23 +183,6 @@ impl Cluster {
                 Ok(_) | Err(_) => tokio::time::sleep(METADATA_PAUSE).await,
             }
         }
-    }
-}
-
-fn creatable(spec: &TopicSpec) -> CreatableTopic<'_> {
-    let configs = spec
-        .configs
-        .iter()
-        .map(|(name, value)| CreatableTopicConfig {
-            name: Cow::Borrowed(name),
-            value: Some(Cow::Borrowed(value)),
-        });
-    CreatableTopic {
-        name: Cow::Borrowed(&spec.name),
-        num_partitions: spec.partitions,
-        replication_factor: spec.replication_factor,
-        configs: configs.collect(),
-        ..CreatableTopic::default()
     }
 }
 

@@ -11,12 +11,14 @@ mod connection;
 mod error;
 mod frame;
 mod requests;
+mod topics;
 mod versions;
 
-pub use cluster::{Broker, Cluster, Partition, Topic, TopicSpec};
+pub use cluster::{Broker, Cluster, Partition, Topic};
 pub use connection::{Connection, ConnectionOptions, EncodedRequest, Reply};
 pub use error::ClientError;
 pub use requests::{
     FetchOutcome, OffsetAt, ProduceAck, ProducerId, fetch_request, produce_acks, produce_request,
 };
+pub use topics::TopicSpec;
 pub use versions::ApiRanges;

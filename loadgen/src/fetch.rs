@@ -20,6 +20,7 @@ use protocol::record_batch::{BatchError, BatchView, Batches};
 use crate::args::FetchArgs;
 use crate::error::LoadError;
 use crate::layout::Target;
+use crate::retry::until_ready;
 use crate::tally::ErrorCounts;
 
 /// A partition and where its next fetch begins.
@@ -60,7 +61,8 @@ pub(crate) async fn list_positions(
     for part in targets.chunk_by(|a, b| a.topic == b.topic) {
         let partitions: Vec<i32> = part.iter().map(|target| target.partition).collect();
         let topic = part.first().map_or("", |target| &target.topic);
-        let offsets = connection.list_offsets(topic, &partitions, at).await?;
+        let ask = async || connection.list_offsets(topic, &partitions, at).await;
+        let offsets = until_ready(ask).await?;
         let pairs = part.iter().zip(offsets);
         positions.extend(pairs.map(|(target, offset)| Position {
             target: target.clone(),

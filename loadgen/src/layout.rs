@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client::{Broker, Cluster, ConnectionOptions, Topic, TopicSpec};
+use client::{Broker, Cluster, Connection, ConnectionOptions, OffsetAt, Topic, TopicSpec};
 
 use crate::args::TargetArgs;
 use crate::error::LoadError;
+use crate::fetch::list_positions;
 
 /// Longest wait for the leaders of new topics.
 const LEADERS_WAIT: Duration = Duration::from_mins(3);
@@ -73,10 +74,14 @@ pub(crate) async fn prepare(target: &TargetArgs) -> Result<Layout, LoadError> {
         .collect();
     cluster.create_topics(&missing).await?;
     let topics = cluster.wait_for_leaders(&names, LEADERS_WAIT).await?;
-    Ok(Layout {
+    let layout = Layout {
         targets: list_targets(&topics),
         brokers: cluster.brokers().to_vec(),
-    })
+    };
+    if !missing.is_empty() {
+        layout.wait_until_led().await?;
+    }
+    Ok(layout)
 }
 
 /// Finds the topics, which must exist, waiting as long as `patience` for the broker to come back.
@@ -173,6 +178,16 @@ impl Layout {
         self.targets
             .iter()
             .filter(move |target| target.leader == leader)
+    }
+
+    /// Waits until the leaders of all partitions know that they are.
+    async fn wait_until_led(&self) -> Result<(), LoadError> {
+        for lane in self.divide(1)? {
+            let options = connection_options(1);
+            let mut connection = Connection::open_host(&lane.address, &options).await?;
+            list_positions(&mut connection, &lane.targets, OffsetAt::Latest).await?;
+        }
+        Ok(())
     }
 
     /// `count` connections, spread over the brokers, each with all partitions of its broker;

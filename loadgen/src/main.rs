@@ -20,6 +20,7 @@ mod payload;
 mod produce;
 mod progress;
 mod report;
+mod retry;
 mod run;
 mod stamp;
 mod tally;

@@ -24,6 +24,7 @@ use crate::layout::{self, Lane, connection_options};
 use crate::pace::Pace;
 use crate::payload::Payload;
 use crate::produce::wall_clock_ms;
+use crate::retry::until_ready;
 use crate::run::Run;
 use crate::tally::Tally;
 use crate::timer::Timer;
@@ -86,7 +87,7 @@ impl VerifyJob {
         let producer = if self.mode.no_idempotence {
             None
         } else {
-            Some(connection.init_producer_id().await?)
+            Some(until_ready(async || connection.init_producer_id().await).await?)
         };
         let run_id = self
             .notes
