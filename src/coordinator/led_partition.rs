@@ -25,7 +25,7 @@ impl<F: FnOnce(&mut Groups, Now, &mut Vec<Command>)> Event for F {}
 /// Where a partition is in its life.
 enum Stage {
     Loading,
-    Serving(Groups),
+    Serving(Box<Groups>),
     /// Its records cannot be read, or written.
     Failed,
     Resigned,
@@ -75,7 +75,7 @@ impl LedPartition {
     pub(super) fn serve(&self, groups: Groups) {
         let mut stage = self.stage.borrow_mut();
         if matches!(*stage, Stage::Loading) {
-            *stage = Stage::Serving(groups);
+            *stage = Stage::Serving(Box::new(groups));
         }
     }
 
