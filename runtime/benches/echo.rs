@@ -14,8 +14,6 @@ use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -64,8 +62,8 @@ const CASES: [Case; 4] = [
     },
 ];
 
-/// A server takes connected sockets and echoes until told to stop.
-type Serve = fn(Vec<OwnedFd>, Arc<AtomicBool>, mpsc::Sender<i32>);
+/// A server takes connected sockets, tells its thread's number, and echoes until all are closed.
+type Serve = fn(Vec<OwnedFd>, mpsc::Sender<i32>);
 
 const SERVERS: [(&str, Serve); 3] = [
     ("raw ring", serve_raw as Serve),
@@ -129,12 +127,8 @@ fn connect(count: usize) -> (Vec<TcpStream>, Vec<OwnedFd>) {
 
 fn measure(case: &Case, serve: Serve, limit: Duration) -> Outcome {
     let (clients, servers) = connect(case.connections);
-    let stop = Arc::new(AtomicBool::new(false));
     let (thread_id, receiver) = mpsc::channel();
-    let server = {
-        let stop = Arc::clone(&stop);
-        std::thread::spawn(move || serve(servers, stop, thread_id))
-    };
+    let server = std::thread::spawn(move || serve(servers, thread_id));
     let server_thread = receiver.recv().unwrap();
     pin(1);
     let mut client = Client::new(case, &clients);
@@ -143,7 +137,6 @@ fn measure(case: &Case, serve: Serve, limit: Duration) -> Outcome {
     let requests = client.run(limit);
     let cpu = cpu_nanos(server_thread) - cpu;
     let rate = requests as f64 / start.elapsed().as_secs_f64();
-    stop.store(true, Ordering::Release);
     for client in &clients {
         client.shutdown(std::net::Shutdown::Both).unwrap();
     }
@@ -221,7 +214,8 @@ fn send_entry(socket: RawFd, buffer: &[u8], key: usize) -> squeue::Entry {
         .user_data(key as u64 | SEND)
 }
 
-fn serve_raw(sockets: Vec<OwnedFd>, _stop: Arc<AtomicBool>, thread_id: mpsc::Sender<i32>) {
+#[expect(clippy::needless_pass_by_value, reason = "the servers share one type")]
+fn serve_raw(sockets: Vec<OwnedFd>, thread_id: mpsc::Sender<i32>) {
     start_server(&thread_id);
     let mut ring = raw_ring();
     let mut buffers: Vec<_> = sockets.iter().map(|_| vec![0_u8; BUFFER_BYTES]).collect();
@@ -258,7 +252,7 @@ fn serve_raw(sockets: Vec<OwnedFd>, _stop: Arc<AtomicBool>, thread_id: mpsc::Sen
 
 // --- the face ---
 
-fn serve_face(sockets: Vec<OwnedFd>, _stop: Arc<AtomicBool>, thread_id: mpsc::Sender<i32>) {
+fn serve_face(sockets: Vec<OwnedFd>, thread_id: mpsc::Sender<i32>) {
     let sockets = std::sync::Mutex::new(Some(sockets));
     let threads = start_shards(&Topology::unpinned(1), move |_| {
         start_server(&thread_id);
@@ -297,7 +291,8 @@ async fn echo(stream: Stream) {
 
 // --- glommio's own sockets ---
 
-fn serve_glommio(sockets: Vec<OwnedFd>, _stop: Arc<AtomicBool>, thread_id: mpsc::Sender<i32>) {
+#[expect(clippy::needless_pass_by_value, reason = "the servers share one type")]
+fn serve_glommio(sockets: Vec<OwnedFd>, thread_id: mpsc::Sender<i32>) {
     use std::os::fd::{FromRawFd, IntoRawFd};
     start_server(&thread_id);
     // Its default preempt timer of 100 ms: with a short one it parks, on a contended core, with
