@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -39,6 +39,7 @@ pub enum TaskFailed {
 }
 
 /// Starts `future` as a task of this thread.
+#[track_caller]
 pub fn spawn<F: Future + 'static>(class: Class, future: F) -> JoinHandle<F::Output> {
     let shared = Rc::new(Shared {
         result: RefCell::new(None),
@@ -51,7 +52,7 @@ pub fn spawn<F: Future + 'static>(class: Class, future: F) -> JoinHandle<F::Outp
         shared: shared.clone(),
     };
     match sim::current() {
-        Some(world) => world.spawn(Box::pin(task)),
+        Some(world) => world.spawn(Box::pin(task), Location::caller()),
         None => real::task::spawn(class, task),
     }
     JoinHandle { shared }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub enum End<T> {
     Crashed,
     /// No task could run and no timer was set.
     Deadlock {
-        /// Tasks that waited, the program among them.
+        /// Tasks that waited, the program among them; see [`Outcome::unfinished`].
         tasks: usize,
     },
     /// The program took more polls than [`Simulation::steps_max`] allows.
@@ -53,6 +54,8 @@ pub struct Outcome<T> {
     pub trace: u64,
     /// Messages of panics in tasks.
     pub panics: Vec<String>,
+    /// Where the tasks were spawned that had not finished at the end; the program first, if it is one.
+    pub unfinished: Vec<String>,
 }
 
 impl<T> Outcome<T> {
@@ -64,7 +67,12 @@ impl<T> Outcome<T> {
         match self.end {
             End::Done(value) => value,
             End::Crashed => panic!("the disk crashed before the program returned"),
-            End::Deadlock { tasks } => panic!("deadlock: {tasks} tasks wait for nothing"),
+            End::Deadlock { tasks } => {
+                panic!(
+                    "deadlock: {tasks} tasks wait for nothing: {:#?}",
+                    self.unfinished
+                )
+            }
             End::TooManySteps => panic!("still running after {} polls", self.steps),
         }
     }
@@ -138,6 +146,7 @@ impl Simulation {
     ///
     /// # Panics
     /// If the program panics, or one of its tasks does without [`Self::allow_panics`].
+    #[track_caller]
     pub fn run<F>(self, program: F) -> Outcome<F::Output>
     where
         F: Future + 'static,
@@ -151,14 +160,14 @@ impl Simulation {
             let output = program.await;
             *slot.borrow_mut() = Some(output);
         };
-        world.spawn(Box::pin(program));
+        world.spawn(Box::pin(program), Location::caller());
         if let Some(elapsed) = self.power_off_at {
             world.after(elapsed, power_off);
         }
         // A panic of the program itself unwinds from here; its world is cleared on the way.
         let cleared = Cleared { world: &world };
         let stop = world.run_until(|| result.borrow().is_some());
-        let tasks = world.task_count();
+        let unfinished = world.unfinished();
         drop(cleared);
         drop(entered);
         let panics = world.panics();
@@ -171,7 +180,9 @@ impl Simulation {
             (_, Some(value)) => End::Done(value),
             (Stop::TooManySteps, None) => End::TooManySteps,
             (Stop::Halted, None) => End::Crashed,
-            (Stop::Deadlock | Stop::Done, None) => End::Deadlock { tasks },
+            (Stop::Deadlock | Stop::Done, None) => End::Deadlock {
+                tasks: unfinished.len(),
+            },
         };
         let elapsed = world.now() - Instant::default();
         Outcome {
@@ -180,6 +191,7 @@ impl Simulation {
             steps: world.steps(),
             trace: world.trace(),
             panics,
+            unfinished,
         }
     }
 }

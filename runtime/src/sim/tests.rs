@@ -70,6 +70,8 @@ fn nothing_to_run_is_a_deadlock() {
         matches!(outcome.end, End::Deadlock { tasks: 2 }),
         "{outcome:?}"
     );
+    let here = |task: &String| task.contains("sim/tests.rs");
+    assert!(outcome.unfinished.len() == 2 && outcome.unfinished.iter().all(here));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,6 +63,7 @@ struct Task {
     future: RefCell<Option<TaskFuture>>,
     wake: Arc<TaskWaker>,
     waker: Waker,
+    spawned_at: &'static Location<'static>,
 }
 
 /// Which tasks want to run. Wakers may be sent anywhere, hence the lock, which nobody contends for.
@@ -196,8 +198,13 @@ impl World {
         self.trace.get()
     }
 
-    pub(super) fn task_count(&self) -> usize {
-        self.tasks.borrow().len()
+    /// Where the tasks that have not finished were spawned, oldest first.
+    pub(super) fn unfinished(&self) -> Vec<String> {
+        let tasks = self.tasks.borrow();
+        tasks
+            .values()
+            .map(|task| task.spawned_at.to_string())
+            .collect()
     }
 
     /// Adds to the fingerprint of the run.
@@ -206,7 +213,7 @@ impl World {
         self.trace.set(mixed.wrapping_mul(0x517C_C1B7_2722_0A95));
     }
 
-    pub(crate) fn spawn(&self, future: TaskFuture) {
+    pub(crate) fn spawn(&self, future: TaskFuture, spawned_at: &'static Location<'static>) {
         let id = self.fresh_id();
         let (queued, ready) = (AtomicBool::new(false), self.ready.clone());
         let wake = Arc::new(TaskWaker { id, queued, ready });
@@ -216,6 +223,7 @@ impl World {
             future,
             wake,
             waker: waker.clone(),
+            spawned_at,
         };
         self.tasks.borrow_mut().insert(id, Rc::new(task));
         waker.wake();
