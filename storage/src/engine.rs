@@ -5,7 +5,7 @@
 //! shared between threads. *Invariants*: **I1** once offline, always offline: nothing is answered
 //! as done any more. **I2** the durable end of a log moves only when the journal's durable sequence
 //! passes the log's records, before anyone who waits for that sequence is woken. *Limits*: chunk
-//! memory `cache_bytes_max`; every queue holds at most one entry per log, chunk or removal.
+//! memory `cache_bytes_max`; every queue holds at most one entry per log, append or removal.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
 use runtime::sync::Notify;
-use runtime::{AppendBuf, MemoryBudget};
+use runtime::{AppendBuf, BLOCK_BYTES, MemoryBudget};
 
 use crate::cache::ReadCache;
 use crate::config::StorageConfig;
@@ -49,6 +49,8 @@ pub(crate) struct Engine {
     pub(crate) removals: RefCell<VecDeque<Removal>>,
     pub(crate) tasks: Tasks,
     pub(crate) is_closing: Cell<bool>,
+    /// An append waits for memory: whatever can be written is to be written now.
+    pub(crate) is_memory_wanted: Cell<bool>,
     pub(crate) queues: Queues,
     observer: RefCell<Option<DurableObserver>>,
     journal_bytes_at_checkpoint: Cell<u64>,
@@ -62,8 +64,8 @@ pub(crate) struct Engine {
 pub(crate) struct Queues {
     /// Appended, not yet durable; in sequence order.
     pending: RefCell<VecDeque<PendingCommit>>,
-    /// One entry per chunk, oldest first.
-    chunks: RefCell<VecDeque<Weak<Log>>>,
+    /// Logs whose chunks count, in the order in which they give one back.
+    evictable: RefCell<VecDeque<Weak<Log>>>,
     /// Logs with enough unwritten bytes.
     pub(crate) flush: RefCell<VecDeque<Weak<Log>>>,
     /// Sealed segments whose index is in memory, oldest first.
@@ -114,6 +116,7 @@ impl Engine {
             removals: RefCell::default(),
             tasks: Tasks::default(),
             is_closing: Cell::new(false),
+            is_memory_wanted: Cell::new(false),
             queues: Queues::default(),
             observer: RefCell::new(None),
             journal_bytes_at_checkpoint: Cell::new(0),
@@ -271,55 +274,83 @@ impl Engine {
         self.chunk_bytes.set(held - bytes);
     }
 
-    /// Notes a chunk of `log` that was made elsewhere (recovery).
-    pub(crate) fn adopt_chunk(&self, bytes: u64, log: Weak<Log>) {
-        self.chunk_bytes.set(self.chunk_bytes.get() + bytes);
-        self.queues.chunks.borrow_mut().push_back(log);
+    /// Notes `counted_bytes` of chunk memory that `log` has taken.
+    pub(crate) fn note_chunk(&self, counted_bytes: u64, log: &Log) {
+        self.chunk_bytes.set(self.chunk_bytes.get() + counted_bytes);
+        if counted_bytes > 0 && !log.has_eviction_turn.replace(true) {
+            self.queues.evictable.borrow_mut().push_back(log.weak());
+        }
     }
 
-    /// Memory for a chunk of `log`, evicting older chunks if need be. `None`: there is none until
-    /// the write-behind has got further. `is_forced`: beyond the bounds, for what cannot be put off.
+    /// Memory for a chunk of `log`, evicting other chunks if need be. `None`: there is none until
+    /// the write-behind has got further. A single block is always given: it is what a log needs to
+    /// keep its incomplete last block. `is_forced`: so is what cannot be put off.
     pub(crate) fn chunk_memory(
         &self,
         capacity: usize,
-        log: &Weak<Log>,
+        log: &Log,
         is_forced: bool,
     ) -> Option<ChunkMemory> {
-        let bytes = capacity as u64;
-        while self.chunk_bytes.get() + bytes > self.config.cache_bytes_max && self.evict_one() {}
-        let fits = self.chunk_bytes.get() + bytes <= self.config.cache_bytes_max;
+        let counted_bytes = (capacity - BLOCK_BYTES) as u64;
+        // A chunk larger than the bound is taken when nothing else is.
+        let fits = || {
+            let held = self.chunk_bytes.get();
+            held == 0 || held + counted_bytes <= self.config.cache_bytes_max
+        };
+        while counted_bytes > 0 && !fits() && self.evict_one() {}
         let mut charge = self.budget.try_charge(capacity);
-        while charge.is_none() && (self.read_cache.evict_one() || self.evict_one()) {
+        while charge.is_none()
+            && counted_bytes > 0
+            && (self.read_cache.evict_one() || self.evict_one())
+        {
             charge = self.budget.try_charge(capacity);
         }
-        if (!fits || charge.is_none()) && !is_forced {
+        let is_due = is_forced || counted_bytes == 0;
+        if (!fits() || charge.is_none()) && !is_due {
             return None;
         }
-        self.adopt_chunk(bytes, log.clone());
+        self.note_chunk(counted_bytes, log);
         Some(ChunkMemory {
             buffer: AppendBuf::with_capacity(capacity),
             charge,
         })
     }
 
-    /// Gives back the memory of the oldest chunk that has been written; `false` when there is none.
+    /// Waits for memory that [`Self::chunk_memory`] did not find: until the write-behind has got
+    /// further, or, if all of ours is evicted, until others have left room in the shard's budget.
+    pub(crate) async fn wait_for_memory(&self, bytes: usize) {
+        if self.chunk_bytes.get() == 0 {
+            drop(
+                self.budget
+                    .charge(bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES)
+                    .await,
+            );
+            return;
+        }
+        self.is_memory_wanted.set(true);
+        self.wake.notify_one();
+        self.progress.notified().await;
+    }
+
+    /// Gives back the memory of a written chunk: of each log in turn its oldest, so that what idle
+    /// logs hold goes first. `false` when there is none.
     pub(crate) fn evict_one(&self) -> bool {
-        let attempts = self.queues.chunks.borrow().len();
+        let attempts = self.queues.evictable.borrow().len();
         for _ in 0..attempts {
-            let Some(entry) = self.queues.chunks.borrow_mut().pop_front() else {
+            let Some(entry) = self.queues.evictable.borrow_mut().pop_front() else {
                 return false;
             };
             let Some(log) = entry.upgrade() else { continue };
-            match log.evict_chunk() {
-                Eviction::Freed { bytes, remains } => {
-                    self.release_chunk_bytes(bytes);
-                    if remains {
-                        self.queues.chunks.borrow_mut().push_back(entry);
-                    }
-                    return true;
+            let eviction = log.evict_chunk();
+            match eviction {
+                Eviction::Gone => log.has_eviction_turn.set(false),
+                Eviction::Freed { .. } | Eviction::Needed => {
+                    self.queues.evictable.borrow_mut().push_back(entry);
                 }
-                Eviction::Gone => {}
-                Eviction::Needed => self.queues.chunks.borrow_mut().push_back(entry),
+            }
+            if let Eviction::Freed { bytes } = eviction {
+                self.release_chunk_bytes(bytes);
+                return true;
             }
         }
         false
@@ -329,8 +360,8 @@ impl Engine {
 /// What became of an attempt to evict a log's oldest chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Eviction {
-    /// So much memory was given back; `remains`: a smaller chunk stands in its place.
-    Freed { bytes: u64, remains: bool },
+    /// So much memory was given back.
+    Freed { bytes: u64 },
     /// The log has no such chunk any more.
     Gone,
     /// The chunk is not written yet.

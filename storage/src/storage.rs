@@ -105,11 +105,11 @@ impl Storage {
             budget,
             journal,
         ));
-        Self::start(&engine, recovery, header.generation)
+        Self::start(&engine, recovery, header.generation).await
     }
 
     /// Puts the recovered logs in place, finishes deletions, starts the write-behind.
-    fn start(
+    async fn start(
         engine: &Rc<Engine>,
         recovery: Recovery,
         generation: u64,
@@ -147,34 +147,27 @@ impl Storage {
             });
         }
         for recovered in recovered {
-            storage.adopt(recovered, replayed_through)?;
+            storage.adopt(recovered).await?;
         }
         spawn(Class::Storage, write_behind::run(storage.clone())).detach();
         Ok((storage, report))
     }
 
-    fn adopt(
-        &self,
-        recovered: RecoveredLog,
-        replayed_through: Sequence,
-    ) -> Result<(), StorageError> {
+    async fn adopt(&self, recovered: RecoveredLog) -> Result<(), StorageError> {
         let engine = self.engine();
         let RecoveredLog {
             id,
             incarnation,
             state,
-            dropped_segments,
+            mut dropped_segments,
             ..
         } = recovered;
+        // Begun again after a truncation: the file's content is not looked at, but it is in use.
+        dropped_segments.retain(|base| state.segment_at(*base).is_none());
         let log = Log::new(engine, id, incarnation, state, LogConfig::default());
         log.adopt_recovered();
         if !dropped_segments.is_empty() {
-            let log = Rc::clone(&log);
-            engine.queue_removal(Removal {
-                sequence: replayed_through,
-                log,
-                segments: Some(dropped_segments),
-            });
+            log.remove_segment_files(&dropped_segments).await?;
         }
         if let Some(other) = self.shared.logs.borrow_mut().insert(id, log) {
             let shard_dir = shard_dir(&engine.data_dir, engine.shard);

@@ -19,16 +19,11 @@ use crate::engine::{Engine, Removal};
 use crate::error::StorageError;
 use crate::log_id::logs_dir;
 use crate::partition_log::Log;
-use crate::segment::files::FileKind;
 use crate::storage::Storage;
 use crate::tasks::{Task, TaskKind};
 
 /// The write-behind sleeps at most so long while something is unwritten.
 const TICK: Duration = Duration::from_secs(1);
-/// Below this share of the chunk memory free, written chunks are not enough: the oldest logs are
-/// written so that theirs can go.
-const MEMORY_PRESSURE_PERCENT: u64 = 75;
-
 /// Runs until the storage is closed or offline.
 pub(crate) async fn run(storage: Storage) {
     let engine = Rc::clone(storage.engine());
@@ -75,9 +70,8 @@ fn next_log(engine: &Engine) -> Option<Rc<Log>> {
         }
     }
     let mut aging = engine.queues.aging.borrow_mut();
-    let memory_limit = engine.config.cache_bytes_max / 100 * MEMORY_PRESSURE_PERCENT;
     let is_pressed =
-        engine.dirty_bytes() > engine.config.dirty_bytes_max || engine.chunk_bytes() > memory_limit;
+        engine.dirty_bytes() > engine.config.dirty_bytes_max || engine.is_memory_wanted.get();
     let due_ms = wall_clock_ms() - engine.config.write_behind_age_ms;
     while let Some((since_ms, log)) = aging.front() {
         if !is_pressed && *since_ms > due_ms {
@@ -92,6 +86,8 @@ fn next_log(engine: &Engine) -> Option<Rc<Log>> {
             }
         }
     }
+    // Nothing is left that could be written.
+    engine.is_memory_wanted.set(false);
     None
 }
 
@@ -133,47 +129,22 @@ fn start_removals(engine: &Rc<Engine>) {
 
 /// Deletes the files of a removal, durably. Files that are gone already are fine: a replay repeats
 /// what was decided.
-pub(crate) async fn remove(removal: &Removal) -> Result<(), StorageError> {
+async fn remove(removal: &Removal) -> Result<(), StorageError> {
     let log = &removal.log;
     let engine = &log.engine;
     // Nobody writes to a file that is being deleted, or makes it anew.
     let _work = log.file_work().await;
-    let log_dir = log.dir();
-    if !dir::exists(&log_dir)
-        .await
-        .map_err(|e| StorageError::io("look for", &log_dir, e))?
-    {
-        return Ok(());
+    if let Some(segments) = &removal.segments {
+        return log.remove_segment_files(segments).await;
     }
-    let synced = match &removal.segments {
-        None => {
-            engine.files.forget_log(log.incarnation);
-            engine.read_cache.forget_log(log.incarnation);
-            let removed = dir::remove_dir_all(&log_dir).await;
-            removed.map_err(|e| StorageError::io("delete", &log_dir, e))?;
-            logs_dir(&engine.data_dir)
-        }
-        Some(segments) => {
-            for segment_base in segments {
-                engine.files.forget_segment(log.incarnation, *segment_base);
-                remove_segment_files(log, *segment_base).await?;
-            }
-            log_dir
-        }
-    };
-    dir::sync_dir(&synced)
-        .await
-        .map_err(|e| StorageError::io("fsync directory", &synced, e))
-}
-
-async fn remove_segment_files(log: &Log, segment_base: i64) -> Result<(), StorageError> {
-    for kind in FileKind::ALL {
-        let path = log.file_path(segment_base, kind);
-        match dir::remove_file(&path).await {
-            Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(StorageError::io("delete", &path, e)),
-        }
+    engine.files.forget_log(log.incarnation);
+    engine.read_cache.forget_log(log.incarnation);
+    let (log_dir, logs_dir) = (log.dir(), logs_dir(&engine.data_dir));
+    let exists = dir::exists(&log_dir).await;
+    if exists.map_err(|e| StorageError::io("look for", &log_dir, e))? {
+        let removed = dir::remove_dir_all(&log_dir).await;
+        removed.map_err(|e| StorageError::io("delete", &log_dir, e))?;
     }
-    Ok(())
+    let synced = dir::sync_dir(&logs_dir).await;
+    synced.map_err(|e| StorageError::io("fsync directory", &logs_dir, e))
 }

@@ -9,6 +9,8 @@
 //! 20 GB/s), a journal record header, three queue pushes. No allocation but for a new chunk.
 
 use super::Log;
+use runtime::BLOCK_BYTES;
+
 use super::PartitionLog;
 use super::state::LogState;
 use crate::config::{LogConfig, SEGMENT_BYTES_LIMIT};
@@ -63,8 +65,7 @@ impl PartitionLog {
             {
                 return Ok(());
             }
-            self.log.engine.wake.notify_one();
-            self.log.engine.progress.notified().await;
+            self.log.engine.wait_for_memory(bytes).await;
         }
     }
 
@@ -164,9 +165,12 @@ impl Log {
             return true;
         }
         let chunk_bytes_max = self.engine.config.chunk_bytes_max as usize;
-        let capacity = state.chunks.next_capacity(position, bytes, chunk_bytes_max);
+        let usual = state.chunks.next_capacity(position, bytes, chunk_bytes_max);
+        let least = state.chunks.next_capacity(position, bytes, BLOCK_BYTES);
         loop {
-            if let Some(memory) = self.engine.chunk_memory(capacity, &self.me, is_forced) {
+            let memory = self.engine.chunk_memory(usual, self, false);
+            let memory = memory.or_else(|| self.engine.chunk_memory(least, self, is_forced));
+            if let Some(memory) = memory {
                 let freed = state
                     .chunks
                     .open(memory, segment_base, position, state.log_end);
@@ -175,7 +179,7 @@ impl Log {
             }
             // The engine could not look into this log, whose own old chunks may be all there is.
             match state.evict_chunk() {
-                Eviction::Freed { bytes, .. } => self.engine.release_chunk_bytes(bytes),
+                Eviction::Freed { bytes } => self.engine.release_chunk_bytes(bytes),
                 Eviction::Gone | Eviction::Needed => return false,
             }
         }

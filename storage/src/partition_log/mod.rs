@@ -83,6 +83,8 @@ pub struct Log {
     is_flush_queued: Cell<bool>,
     /// Already in the queue of logs with an unwritten block.
     is_aging: Cell<bool>,
+    /// Already in the queue of logs that give chunks back.
+    pub(crate) has_eviction_turn: Cell<bool>,
 }
 
 /// Whether a log takes changes.
@@ -114,7 +116,12 @@ impl Log {
             is_touched: Cell::new(false),
             is_flush_queued: Cell::new(false),
             is_aging: Cell::new(false),
+            has_eviction_turn: Cell::new(false),
         })
+    }
+
+    pub(crate) fn weak(&self) -> Weak<Log> {
+        self.me.clone()
     }
 
     pub(crate) fn dir(&self) -> PathBuf {
@@ -175,8 +182,7 @@ impl Log {
     pub(crate) fn adopt_recovered(&self) {
         let state = self.state.borrow();
         for chunk in state.chunks.iter() {
-            self.engine
-                .adopt_chunk(chunk.memory_bytes as u64, self.me.clone());
+            self.engine.note_chunk(chunk.counted_bytes as u64, self);
         }
         let unwritten = state.unwritten_bytes();
         self.engine.add_dirty(unwritten);

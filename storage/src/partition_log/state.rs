@@ -206,33 +206,36 @@ impl LogState {
         }
     }
 
-    /// Gives back the memory of the oldest chunk, if it has been written.
+    /// Gives back the memory of the oldest chunk that counts, if it has been written.
     pub(crate) fn evict_chunk(&mut self) -> Eviction {
-        if self.chunks.len() == 0 {
-            return Eviction::Gone;
-        }
-        let (active_base, active_written) = (self.active().base_offset(), self.active().written);
-        if self.chunks.can_shrink(active_base, active_written) {
-            let bytes = self.chunks.shrink(self.log_end) as u64;
-            debug_assert!(self.check_invariants());
-            return Eviction::Freed {
-                bytes,
-                remains: true,
+        loop {
+            let (active_base, active_written) =
+                (self.active().base_offset(), self.active().written);
+            if self.chunks.iter().all(|chunk| chunk.counted_bytes == 0) {
+                return Eviction::Gone;
+            }
+            if self.chunks.can_shrink(active_base, active_written) {
+                let bytes = self.chunks.shrink(self.log_end) as u64;
+                debug_assert!(self.check_invariants());
+                return Eviction::Freed { bytes };
+            }
+            let segments = &self.segments;
+            let written_of = |base: i64| {
+                let found = segments.binary_search_by_key(&base, Segment::base_offset);
+                found.map_or(u64::MAX, |at| segments[at].written)
             };
-        }
-        let segments = &self.segments;
-        let written_of = |base: i64| {
-            let found = segments.binary_search_by_key(&base, Segment::base_offset);
-            found.map_or(u64::MAX, |at| segments[at].written)
-        };
-        let freed = self.chunks.evict_oldest(written_of);
-        debug_assert!(self.check_invariants());
-        match freed {
-            Some(bytes) => Eviction::Freed {
-                bytes: bytes as u64,
-                remains: false,
-            },
-            None => Eviction::Needed,
+            let freed = self.chunks.evict_oldest(written_of);
+            debug_assert!(self.check_invariants());
+            match freed {
+                // One of a single block makes no room.
+                Some(0) => {}
+                Some(bytes) => {
+                    return Eviction::Freed {
+                        bytes: bytes as u64,
+                    };
+                }
+                None => return Eviction::Needed,
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 //! in which its predecessor ended, with a copy of that block's beginning, so every block and every
 //! batch lies whole in one chunk. **I2** only the last chunk is open. **I3** a chunk is dropped
 //! only when what it alone holds has been written. *Limits*: chunks grow with the log's rate from
-//! one block to `chunk_bytes_max`; their sum is bounded by `cache_bytes_max`.
+//! one block to `chunk_bytes_max`; their sum beyond a block each is bounded by `cache_bytes_max`.
 
 use std::collections::VecDeque;
 
@@ -29,8 +29,8 @@ pub(crate) struct Chunk {
     pub(crate) first_offset: i64,
     /// Position after its last byte (padding not counted).
     pub(crate) end: u64,
-    /// Memory that it is accounted with.
-    pub(crate) memory_bytes: usize,
+    /// Its memory beyond one block: a block is what every log may have, whatever the bounds.
+    pub(crate) counted_bytes: usize,
     bytes: ChunkBytes,
     /// The same in the shard's budget, given back when the chunk is dropped.
     charge: Option<Charge>,
@@ -89,10 +89,6 @@ pub(crate) struct ChunkMemory {
 impl TailChunks {
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Chunk> {
         self.chunks.iter()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.chunks.len()
     }
 
     /// Bytes that can be appended to `segment_base` at `position` without a new chunk.
@@ -154,7 +150,10 @@ impl TailChunks {
         };
         let mut freed = 0;
         if self.chunks.back().is_some_and(is_superfluous) {
-            freed = self.chunks.pop_back().map_or(0, |chunk| chunk.memory_bytes);
+            freed = self
+                .chunks
+                .pop_back()
+                .map_or(0, |chunk| chunk.counted_bytes);
         }
         self.chunks.push_back(Chunk {
             segment_base,
@@ -162,7 +161,7 @@ impl TailChunks {
             batches_from: position,
             first_offset: next_offset,
             end: position,
-            memory_bytes: buffer.capacity(),
+            counted_bytes: buffer.capacity() - BLOCK_BYTES,
             bytes: ChunkBytes::Open(buffer),
             charge,
         });
@@ -201,14 +200,14 @@ impl TailChunks {
             buffer.append(&bytes);
             ChunkBytes::Open(buffer)
         };
-        let memory_bytes = ((end - start) as usize).next_multiple_of(BLOCK_BYTES);
+        let counted_bytes = ((end - start) as usize).next_multiple_of(BLOCK_BYTES) - BLOCK_BYTES;
         self.chunks.push_back(Chunk {
             segment_base,
             start,
             batches_from,
             first_offset,
             end,
-            memory_bytes,
+            counted_bytes,
             bytes,
             charge: None,
         });
@@ -312,13 +311,13 @@ impl TailChunks {
             if written < owned_to {
                 return None;
             }
-            return self.chunks.pop_front().map(|chunk| chunk.memory_bytes);
+            return self.chunks.pop_front().map(|chunk| chunk.counted_bytes);
         }
         if first.end > written {
             return None;
         }
         self.grown_bytes = 0;
-        self.chunks.pop_front().map(|chunk| chunk.memory_bytes)
+        self.chunks.pop_front().map(|chunk| chunk.counted_bytes)
     }
 
     /// Whether the only chunk is much larger than the incomplete block that it has to keep, with
@@ -328,7 +327,7 @@ impl TailChunks {
         self.chunks.len() == 1
             && self.chunks.front().is_some_and(|only| {
                 only.segment_base == segment_base
-                    && only.memory_bytes > BLOCK_BYTES
+                    && only.counted_bytes > 0
                     && only.end > block_floor(only.end)
                     && block_floor(only.end) <= written
             })
@@ -344,7 +343,7 @@ impl TailChunks {
         let mut buffer = AppendBuf::with_capacity(BLOCK_BYTES);
         buffer
             .append(&old.as_bytes()[(start - old.start) as usize..(old.end - old.start) as usize]);
-        let freed = old.memory_bytes - BLOCK_BYTES;
+        let freed = old.counted_bytes;
         let charge = old.charge.map(|mut charge| {
             charge.resize(BLOCK_BYTES);
             charge
@@ -356,7 +355,7 @@ impl TailChunks {
             batches_from: old.end,
             first_offset: log_end_offset,
             end: old.end,
-            memory_bytes: BLOCK_BYTES,
+            counted_bytes: 0,
             bytes: ChunkBytes::Open(buffer),
             charge,
         });
@@ -366,7 +365,7 @@ impl TailChunks {
     /// Drops everything; answers the memory it had. For truncation, which restores the tail after.
     pub(crate) fn clear(&mut self) -> usize {
         self.grown_bytes = 0;
-        self.chunks.drain(..).map(|chunk| chunk.memory_bytes).sum()
+        self.chunks.drain(..).map(|chunk| chunk.counted_bytes).sum()
     }
 
     /// Drops chunks of segments below `segment_base`; answers their memory.
@@ -376,7 +375,7 @@ impl TailChunks {
             .partition_point(|chunk| chunk.segment_base < segment_base);
         self.chunks
             .drain(..below)
-            .map(|chunk| chunk.memory_bytes)
+            .map(|chunk| chunk.counted_bytes)
             .sum()
     }
 

@@ -290,8 +290,9 @@ impl Log {
         });
         journal.committed(sequence).await?;
         self.install_cut(entry);
+        // Now, and not behind a queue: a segment may soon be begun again at the same offset.
         if !dropped.is_empty() {
-            self.remove_segments(dropped, sequence);
+            self.remove_segment_files(&dropped).await?;
         }
         self.cut_files(segment_base, position).await
     }
@@ -309,8 +310,7 @@ impl Log {
         state.durable_end = before.durable_end.min(state.log_end);
         state.keep_file_state(before);
         for chunk in state.chunks.iter() {
-            self.engine
-                .adopt_chunk(chunk.memory_bytes as u64, self.me.clone());
+            self.engine.note_chunk(chunk.counted_bytes as u64, self);
         }
         self.engine.add_dirty(state.unwritten_bytes());
         assert!(state.check_invariants());

@@ -282,6 +282,36 @@ impl Log {
         Some((number, aligned(&encode_block(owner, number, entries))))
     }
 
+    /// Deletes the files of segments that the log no longer has, durably. Files that are gone already
+    /// are fine: a replay repeats what was decided. To be called with the right to work on files.
+    pub(crate) async fn remove_segment_files(&self, segments: &[i64]) -> Result<(), StorageError> {
+        let log_dir = self.dir();
+        let exists = dir::exists(&log_dir).await;
+        if !exists.map_err(|e| StorageError::io("look for", &log_dir, e))? {
+            return Ok(());
+        }
+        for segment_base in segments {
+            let is_gone = self.with_segment(*segment_base, |_| ()).is_none();
+            assert!(
+                is_gone,
+                "segment {segment_base} is in use and was to be deleted"
+            );
+            self.engine
+                .files
+                .forget_segment(self.incarnation, *segment_base);
+            for kind in FileKind::ALL {
+                let path = self.file_path(*segment_base, kind);
+                match dir::remove_file(&path).await {
+                    Ok(()) => {}
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(StorageError::io("delete", &path, e)),
+                }
+            }
+        }
+        let synced = dir::sync_dir(&log_dir).await;
+        synced.map_err(|e| StorageError::io("fsync directory", &log_dir, e))
+    }
+
     /// Opens a file that exists.
     pub(super) async fn open_file(
         &self,

@@ -1,11 +1,14 @@
 //! A simulated machine for storage tests.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use runtime::MemoryBudget;
 use runtime::sim::{Disk, End, Simulation};
+use runtime::time::wall_clock_ms;
 use storage::{LogConfig, LogId, RecoveryReport, Storage, StorageConfig, StorageError};
+
+use crate::batches::{Spec, stored};
 
 pub(crate) const DATA_DIR: &str = "/data";
 
@@ -95,4 +98,52 @@ pub(crate) async fn read_all(
         offset = result.next_offset;
     }
     Ok(bytes)
+}
+
+/// Appends a batch and waits until it is durable; answers its bytes as stored.
+pub(crate) async fn append(storage: &Storage, log: &storage::PartitionLog, spec: Spec) -> Vec<u8> {
+    append_in_epoch(storage, log, spec, 0).await
+}
+
+pub(crate) async fn append_in_epoch(
+    storage: &Storage,
+    log: &storage::PartitionLog,
+    spec: Spec,
+    epoch: i32,
+) -> Vec<u8> {
+    let batch = spec.build();
+    log.reserve(batch.len()).await.expect("room");
+    let appended = log.append(&batch, epoch, wall_clock_ms()).expect("append");
+    storage.committed(appended.sequence).await.expect("commit");
+    assert_eq!(
+        log.durable_end_offset(),
+        log.log_end_offset(),
+        "the durable end moves before the wait ends"
+    );
+    stored(&batch, appended.base_offset, epoch)
+}
+
+/// Appends a batch of about `bytes` for each number.
+pub(crate) async fn append_many(
+    storage: &Storage,
+    log: &storage::PartitionLog,
+    numbers: std::ops::Range<u64>,
+    bytes: usize,
+) -> Vec<u8> {
+    let mut all = Vec::new();
+    for number in numbers {
+        all.extend(append(storage, log, Spec::new(number, 2, bytes / 2)).await);
+    }
+    all
+}
+
+/// Path of a file of a log of shard 0.
+pub(crate) fn log_file(log: u32, incarnation: u64, name: &str) -> PathBuf {
+    let id = log_id(log);
+    Path::new(DATA_DIR).join(format!("logs/{id}-{incarnation:016x}/{name}"))
+}
+
+/// Path of a segment file of the first log that a test made.
+pub(crate) fn first_log_segment(base_offset: i64) -> PathBuf {
+    log_file(1, 1 << 16, &format!("{base_offset:020}.log"))
 }
