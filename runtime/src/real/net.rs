@@ -53,7 +53,7 @@ struct Connection {
 }
 
 impl Listener {
-    /// Listens on `address`; port 0 picks a free one.
+    /// Listens on `address`; port 0 picks a free one. `[::]` takes IPv4 too, as the system is set.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(
             Domain::for_address(address),
@@ -61,9 +61,6 @@ impl Listener {
             Some(Protocol::TCP),
         )?;
         socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
         socket.bind(&address.into())?;
         socket.listen(LISTEN_BACKLOG)?;
         Ok(Self {
