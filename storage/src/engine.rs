@@ -53,7 +53,8 @@ pub(crate) struct Engine {
     pub(crate) is_memory_wanted: Cell<bool>,
     pub(crate) queues: Queues,
     observer: RefCell<Option<DurableObserver>>,
-    journal_bytes_at_checkpoint: Cell<u64>,
+    /// Bytes the journal had written when the last checkpoint of this process began.
+    journal_bytes_at_checkpoint: Cell<Option<u64>>,
     chunk_bytes: Cell<u64>,
     dirty_bytes: Cell<u64>,
     offline: RefCell<Option<String>>,
@@ -119,7 +120,7 @@ impl Engine {
             is_memory_wanted: Cell::new(false),
             queues: Queues::default(),
             observer: RefCell::new(None),
-            journal_bytes_at_checkpoint: Cell::new(0),
+            journal_bytes_at_checkpoint: Cell::new(None),
             chunk_bytes: Cell::new(0),
             dirty_bytes: Cell::new(0),
             offline: RefCell::new(None),
@@ -229,14 +230,20 @@ impl Engine {
     pub(crate) fn wants_checkpoint(&self) -> bool {
         let is_full =
             self.journal.used_percent() >= u64::from(self.config.checkpoint_journal_percent);
-        let grown = || self.journal.counts().bytes_written - self.journal_bytes_at_checkpoint.get();
-        is_full && grown() >= self.config.journal.file_bytes / CHECKPOINT_FILE_SHARE
+        let has_grown = || match self.journal_bytes_at_checkpoint.get() {
+            None => true,
+            Some(before) => {
+                let grown = self.journal.counts().bytes_written - before;
+                grown >= self.config.journal.file_bytes / CHECKPOINT_FILE_SHARE
+            }
+        };
+        is_full && has_grown()
     }
 
     /// A checkpoint begins now.
     pub(crate) fn note_checkpoint(&self) {
-        self.journal_bytes_at_checkpoint
-            .set(self.journal.counts().bytes_written);
+        let written = self.journal.counts().bytes_written;
+        self.journal_bytes_at_checkpoint.set(Some(written));
     }
 
     /// Has files deleted once the removal's record is durable.

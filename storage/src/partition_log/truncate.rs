@@ -16,7 +16,7 @@ use super::producers::Producers;
 use super::state::LogState;
 use super::walk::{Walk, WalkEnd, WalkFrom};
 use super::write_behind::sync_logs_dir;
-use super::{Condition, FileWork, Log, PartitionLog};
+use super::{Condition, Log, PartitionLog};
 use crate::checkpoint::entry::{self, EntryOwner, SegmentPosition};
 use crate::codec::FieldReader;
 use crate::error::StorageError;
@@ -74,7 +74,12 @@ impl PartitionLog {
 
 impl Log {
     async fn truncate_to(self: &Rc<Self>, to: i64) -> Result<(), StorageError> {
-        let work = self.file_work().await;
+        let committed = self
+            .engine
+            .journal
+            .committed(self.engine.last_sequence())
+            .await;
+        self.fail_on_error(committed.map_err(StorageError::from))?;
         // Everything below the log end is made durable in segments first: then the entry that goes
         // into the journal has to carry one block at most.
         let end = {
@@ -84,20 +89,13 @@ impl Log {
                 position: block_floor(state.active().bytes()),
             }
         };
-        let synced = self.sync_to_with(&work, end).await;
-        self.fail_on_error(synced)?;
+        self.sync_to(end).await?;
         let synced = sync_logs_dir(&self.engine).await;
         self.fail_on_error(synced)?;
-        let committed = self
-            .engine
-            .journal
-            .committed(self.engine.last_sequence())
-            .await;
-        self.fail_on_error(committed.map_err(StorageError::from))?;
         let cut = self.plan_cut(to).await?;
         let producers = self.producers_before(to).await?;
         let (entry, dropped) = self.encode_cut(&cut, producers);
-        let result = self.perform_cut(&work, &cut, &entry, dropped).await;
+        let result = self.perform_cut(&cut, &entry, dropped).await;
         self.fail_on_error(result)
     }
 
@@ -266,13 +264,11 @@ impl Log {
     /// Journals the cut, waits until it is durable, and makes it true in memory and in files.
     async fn perform_cut(
         self: &Rc<Self>,
-        _work: &FileWork,
         cut: &Cut,
         entry: &[u8],
         dropped: Vec<i64>,
     ) -> Result<(), StorageError> {
         let journal = &self.engine.journal;
-        journal.room(entry.len()).await?;
         let incarnation = self.incarnation;
         let segment_base = cut.extent.base_offset;
         let position = block_floor(cut.extent.bytes);
@@ -288,8 +284,11 @@ impl Log {
             incarnation,
             offset: cut.log_end,
         });
+        // Not with the right to work on the files: the journal may wait for a checkpoint that does.
         journal.committed(sequence).await?;
+        let _work = self.file_work().await;
         self.install_cut(entry);
+        self.condition.set(Condition::Truncating(None));
         // Now, and not behind a queue: a segment may soon be begun again at the same offset.
         if !dropped.is_empty() {
             self.remove_segment_files(&dropped).await?;
