@@ -127,7 +127,9 @@ impl Files {
     pub(super) fn has_space(&self, bytes: u64) -> bool {
         let live = self.live.borrow();
         let left = live.back().map_or(0, |in_use| in_use.file.bytes.saturating_sub(self.used.get()));
-        left >= bytes || live.len() + 1 < self.files_max.max(3)
+        let files_max = self.files_max.max(3);
+        // What is left of the last file is kept as well: a checkpoint has to commit to free others.
+        live.len() < files_max && left >= bytes || live.len() + 1 < files_max
     }
 
     pub(super) fn used_percent(&self) -> u64 {
