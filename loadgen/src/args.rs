@@ -138,6 +138,10 @@ pub(crate) struct ProduceMode {
     /// Most unanswered requests on each connection.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) in_flight: u32,
+    /// Stop after this many records (rounded up to whole requests on every connection), without
+    /// warm-up; `--duration` then does not count.
+    #[arg(long)]
+    pub(crate) records: Option<u64>,
     /// Encode one batch at the start and send it again and again: the client then costs almost no
     /// CPU, and the broker's shows.
     #[arg(long)]

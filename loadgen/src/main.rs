@@ -149,6 +149,8 @@ async fn produce(mode: &ProduceMode) -> Result<Measured, LoadError> {
     };
     let lanes = layout.share(mode.connections)?;
     let count = lanes.len();
+    let for_lane = u64::from(mode.record.batch_records) * count as u64;
+    let requests = mode.records.map(|records| records.div_ceil(for_lane));
     let job = |(number, lane)| {
         Job::Produce(Box::new(ProduceJob {
             lane,
@@ -157,13 +159,19 @@ async fn produce(mode: &ProduceMode) -> Result<Measured, LoadError> {
             payload: payload.clone(),
             rate: mode.rate,
             in_flight: mode.in_flight,
+            requests,
             produced: None,
             number,
             lanes: count,
         }))
     };
     let jobs = lanes.into_iter().enumerate().map(job).collect();
-    conduct(jobs, &mode.run, Ending::Timed).await
+    let ending = if requests.is_some() {
+        Ending::WhenDone
+    } else {
+        Ending::Timed
+    };
+    conduct(jobs, &mode.run, ending).await
 }
 
 async fn consume(mode: &ConsumeMode) -> Result<Measured, LoadError> {
@@ -234,6 +242,7 @@ async fn end_to_end(mode: &EndToEndMode) -> Result<Measured, LoadError> {
             payload: payload.clone(),
             rate: Some(mode.rate),
             in_flight: mode.in_flight,
+            requests: None,
             produced: Some(Arc::clone(&produced)),
             number,
             lanes: count,

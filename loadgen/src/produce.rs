@@ -50,6 +50,8 @@ pub(crate) struct ProduceJob {
     pub(crate) payload: Payload,
     pub(crate) rate: Option<f64>,
     pub(crate) in_flight: u32,
+    /// Requests to send; `None`: until the end of the run.
+    pub(crate) requests: Option<u64>,
     /// Counts acknowledged records for the consumers of an end-to-end run.
     pub(crate) produced: Option<Arc<AtomicU64>>,
     /// This connection's number, and how many there are.
@@ -74,6 +76,8 @@ pub(crate) struct Producer {
     /// With fixed content: the request of each target without its records.
     encoded: Vec<EncodedRequest>,
     next_target: usize,
+    /// Requests still to be sent.
+    left: u64,
     sent: VecDeque<Sent>,
 }
 
@@ -100,6 +104,7 @@ impl ProduceJob {
         let mut producer = Producer {
             builder: batch_builder(self.record.compression),
             timer: Timer::new()?,
+            left: self.requests.unwrap_or(u64::MAX),
             job: self,
             connection,
             batch: Vec::new(),
@@ -158,7 +163,7 @@ impl Producer {
         let mut pace = Pace::for_lane(rate, batch_records, number, lanes, run.start_ns());
         loop {
             let now_ns = run.now_ns();
-            if now_ns >= run.end_ns() {
+            if now_ns >= run.end_ns() || self.left == 0 {
                 break;
             }
             self.send_due(&mut pace, now_ns, tally)?;
@@ -174,9 +179,10 @@ impl Producer {
             }
             Ok::<(), LoadError>(())
         });
-        drained
-            .await
-            .map_err(|_| LoadError::Setup("the last answers did not come".to_owned()))?
+        let late = LoadError::Setup("the last answers did not come".to_owned());
+        drained.await.map_err(|_| late)??;
+        run.note_done();
+        Ok(())
     }
 
     /// Queues every request that is due and has room.
@@ -186,11 +192,12 @@ impl Producer {
         now_ns: u64,
         tally: &RefCell<Tally>,
     ) -> Result<(), LoadError> {
-        while self.connection.has_room() && self.sent.len() < self.job.in_flight as usize {
+        while self.left > 0 && self.sent.len() < self.job.in_flight as usize {
             let Some(due_ns) = pace.take(now_ns) else {
                 break;
             };
             self.queue(due_ns)?;
+            self.left -= 1;
             self.sent.push_back(Sent { due_ns });
             let mut tally = tally.borrow_mut();
             tally.lateness_max_ns = tally.lateness_max_ns.max(now_ns - due_ns);

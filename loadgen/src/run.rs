@@ -60,13 +60,11 @@ impl Run {
     /// Starts the clock's phases now: warm-up, then measurement.
     pub(crate) fn start(&self, warmup: Duration, duration: Duration) {
         let start_ns = self.now_ns();
-        let measure_ns = start_ns + warmup.as_nanos() as u64;
+        let measure_ns = start_ns.saturating_add(nanos(warmup));
         self.start_ns.store(start_ns, Relaxed);
         self.measure_ns.store(measure_ns, Relaxed);
-        self.end_ns.store(
-            measure_ns.saturating_add(duration.as_nanos() as u64),
-            Relaxed,
-        );
+        self.end_ns
+            .store(measure_ns.saturating_add(nanos(duration)), Relaxed);
     }
 
     pub(crate) fn start_ns(&self) -> u64 {
@@ -104,4 +102,9 @@ impl Run {
     pub(crate) fn done_ns(&self) -> u64 {
         self.done_ns.load(Relaxed)
     }
+}
+
+/// A duration in nanoseconds; endless ones are as long as the clock runs.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
