@@ -193,10 +193,21 @@ pub(crate) async fn read_newest(shard_dir: &Path, shard: u32) -> Result<TablesFo
         ));
     }
     let entries = decode_entries(&path, &header, &body)?;
+    sync_copy(&path).await?;
     Ok(TablesFound::Newest {
         table: Table { header, entries },
         other_is_invalid: invalid.is_some(),
     })
+}
+
+/// Makes a valid copy durable: if the last process was killed while it wrote the header, it is valid
+/// now and may not be after a power loss, when the journal has gone on from it.
+async fn sync_copy(path: &Path) -> Result<(), StorageError> {
+    let file = File::open(path, OpenMode::ReadWrite).await;
+    let file = file.map_err(|e| StorageError::io("open", path, e))?;
+    file.sync_data()
+        .await
+        .map_err(|e| StorageError::io("fdatasync", path, e))
 }
 
 fn decode_entries(

@@ -285,6 +285,8 @@ async fn recovered_count(storage: &Storage, history: &History) -> usize {
 enum Stop {
     PowerLoss,
     Kill,
+    /// What is recovered after a kill may have been read by someone: a power loss must not take it.
+    KillThenPowerLoss,
 }
 
 async fn first_life(seed: u64, history: Rc<RefCell<History>>, steps: usize) {
@@ -305,7 +307,7 @@ fn crash_at(seed: u64, point: u64, stop: Stop) -> bool {
         run_until_crash(&disk, seed, first_life(seed, Rc::clone(&history), STEPS)).is_some();
     let mut disk = match stop {
         Stop::PowerLoss => disk.crash(seed ^ point),
-        Stop::Kill => disk.kill(),
+        Stop::Kill | Stop::KillThenPowerLoss => disk.kill(),
     };
     // The second life may be stopped as well.
     let mut random = Random::new(seed ^ point << 20);
@@ -313,7 +315,7 @@ fn crash_at(seed: u64, point: u64, stop: Stop) -> bool {
     let second = recover_and_work(point, Rc::clone(&history), 12);
     run_until_crash(&disk, point, second);
     disk = match stop {
-        Stop::PowerLoss => disk.crash(point),
+        Stop::PowerLoss | Stop::KillThenPowerLoss => disk.crash(point),
         Stop::Kill => disk.kill(),
     };
     run(&disk, recover_and_work(point + 1, history, 6));
@@ -351,6 +353,11 @@ fn what_was_acknowledged_survives_a_power_loss_at_any_operation() {
 #[test]
 fn what_was_acknowledged_survives_a_kill_at_any_operation() {
     check(Stop::Kill);
+}
+
+#[test]
+fn what_was_recovered_after_a_kill_survives_a_power_loss() {
+    check(Stop::KillThenPowerLoss);
 }
 
 /// The same without crashes, longer, with closes and reopenings in between.

@@ -468,6 +468,29 @@ fn a_journal_without_checkpoints_is_refused() {
     });
 }
 
+/// A journal file in use whose header is damaged is not taken for one that was never finished.
+#[test]
+fn a_damaged_journal_file_is_refused_and_kept() {
+    let disk = Disk::new();
+    run(&disk, async {
+        let storage = open().await;
+        let log = storage
+            .create_log(log_id(1), small_log())
+            .await
+            .expect("create");
+        append_many(&storage, &log, 0..3, 3000).await;
+    });
+    let files = disk.files();
+    let path = Path::new("/data/shards/0/journal/00000000.journal");
+    let mut file = disk.read(path).expect("the first journal file");
+    file[0] ^= 1;
+    disk.write(path, &file);
+    run(&disk, async {
+        assert!(matches!(refused().await, StorageError::Corruption { .. }));
+    });
+    assert_eq!(disk.files(), files);
+}
+
 /// A setting out of bounds is named before anything is touched.
 #[test]
 fn settings_out_of_bounds_are_refused() {
