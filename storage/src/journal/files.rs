@@ -81,6 +81,11 @@ pub(super) async fn scan(dir: &Path) -> Result<Vec<JournalFile>, StorageError> {
                 let (found, supported) = (version, format::FORMAT_VERSION);
                 return Err(StorageError::FormatVersion { file: path, found, supported });
             }
+            // A group behind a damaged header: that file was in use, and nothing may be guessed.
+            FileHeader::Invalid if has_group(&file).await.map_err(|e| io("read", &path, e))? => {
+                let expected = "a valid file header before its groups";
+                return Err(StorageError::corruption(&path, 0, expected, "another"));
+            }
             // Its making was interrupted: it is made again under another number, and overwritten never.
             FileHeader::Invalid => {
                 dir::remove_file(&path).await.map_err(|e| io("delete", &path, e))?;
@@ -89,6 +94,12 @@ pub(super) async fn scan(dir: &Path) -> Result<Vec<JournalFile>, StorageError> {
     }
     found.sort_by_key(|file| file.number);
     Ok(found)
+}
+
+/// Whether a group begins where the first one of a file does.
+async fn has_group(file: &File) -> std::io::Result<bool> {
+    let block = file.read_at(BLOCK_BYTES as u64, BLOCK_BYTES).await?;
+    Ok(format::GroupHeader::decode(&block).is_some())
 }
 
 impl Files {

@@ -170,6 +170,16 @@ impl Journal {
         config.group_bytes_max = config.group_bytes_max.min(config.file_bytes as usize / 4);
         let found = files::scan(dir).await?;
         let replayed = replay::replay(&found, replay_from, visitor).await?;
+        // What was found counts from now on, records and the headers of free files; after a kill it
+        // may not be durable yet.
+        for file in &found {
+            let synced = file.file.sync_data().await;
+            synced.map_err(|error| StorageError::io("fdatasync", &file.path, error))?;
+        }
+        for dir in [Some(dir), dir.parent()].into_iter().flatten() {
+            let synced = runtime::dir::sync_dir(dir).await;
+            synced.map_err(|error| StorageError::io("fsync directory", dir, error))?;
+        }
         let last = replayed.last_sequence.max(u64::from(replay_from).saturating_sub(1));
         let files = Files::new(dir, &config, found, &replayed);
         let shared = Rc::new(Shared {
