@@ -1,6 +1,8 @@
 //! A connection against a broker of a few lines: negotiation, pipelining, and everything that a
 //! broken or lying broker can do to it.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test are tests")]
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -135,7 +137,7 @@ fn queue(connection: &mut Connection, partition: i32, records: &[u8]) -> i32 {
 #[test]
 fn requests_are_pipelined_and_answered_in_order() {
     // More bytes both ways than the sockets hold, so that neither side may wait for the other.
-    const RECORDS: [u8; 300_000] = [7; 300_000];
+    static RECORDS: [u8; 300_000] = [7; 300_000];
     const ROUNDS: i32 = 64;
     check(
         async |mut stream| {

@@ -166,7 +166,7 @@ impl Producer {
             if now_ns >= run.end_ns() || self.left == 0 {
                 break;
             }
-            self.send_due(&mut pace, now_ns, tally)?;
+            self.send_due(&mut pace, now_ns, run, tally)?;
             if self.job.record.acks == Acks::None {
                 self.connection.flush().await?;
                 self.settle_unanswered(run, tally);
@@ -190,6 +190,7 @@ impl Producer {
         &mut self,
         pace: &mut Pace,
         now_ns: u64,
+        run: &Run,
         tally: &RefCell<Tally>,
     ) -> Result<(), LoadError> {
         while self.left > 0 && self.sent.len() < self.job.in_flight as usize {
@@ -199,8 +200,10 @@ impl Producer {
             self.queue(due_ns)?;
             self.left -= 1;
             self.sent.push_back(Sent { due_ns });
-            let mut tally = tally.borrow_mut();
-            tally.lateness_max_ns = tally.lateness_max_ns.max(now_ns - due_ns);
+            if run.is_measured(now_ns) {
+                let lateness_max_ns = &mut tally.borrow_mut().lateness_max_ns;
+                *lateness_max_ns = (now_ns - due_ns).max(*lateness_max_ns);
+            }
         }
         Ok(())
     }
