@@ -23,7 +23,7 @@ use protocol::messages::offset_fetch::{
 };
 use protocol::primitives::{DecodeError, Decoder, Uuid};
 
-use super::context::Context;
+use super::context::{Context, partition_key};
 use super::coordination::wrong_reply;
 use crate::net::response::Response;
 
@@ -38,24 +38,33 @@ pub async fn commit(
     let request = OffsetCommitRequest::decode(decoder, context.version())?;
     let image = context.image();
     let by_id = context.version() >= BY_ID;
-    let (mut known, mut refused) = (Vec::new(), Vec::new());
+    let unknown = if by_id {
+        ErrorCode::UnknownTopicId
+    } else {
+        ErrorCode::UnknownTopicOrPartition
+    };
+    let (mut known, mut results) = (Vec::new(), Vec::new());
     for topic in &request.topics {
         let found = if by_id {
             image.topic_by_id(topic.topic_id)
         } else {
             image.topic(&topic.name)
         };
-        match found {
-            Some(found) => known.push(commit_topic(topic, found.name.clone(), topic.topic_id)),
-            None => refused.push(commit_topic(topic, (*topic.name).into(), topic.topic_id)),
-        }
+        let Some(found) = found else {
+            let refused = commit_topic(topic, (*topic.name).into(), topic.topic_id);
+            results.extend(CommitReply::error(&[refused], unknown).topics);
+            continue;
+        };
+        let mut asked = commit_topic(topic, found.name.clone(), topic.topic_id);
+        let mut refused = asked.clone();
+        let exists = |one: &CommitPartition| partition_key(found, one.partition).is_some();
+        asked.partitions.retain(exists);
+        refused.partitions.retain(|one| !exists(one));
+        let missing = ErrorCode::UnknownTopicOrPartition;
+        results.extend(CommitReply::error(&[refused], missing).topics);
+        known.push(asked);
     }
-    let unknown = if by_id {
-        ErrorCode::UnknownTopicId
-    } else {
-        ErrorCode::UnknownTopicOrPartition
-    };
-    let mut results = CommitReply::error(&refused, unknown).topics;
+    known.retain(|topic| !topic.partitions.is_empty());
     if !known.is_empty() {
         let asked = CommitRequest {
             group_id: request.group_id.to_string(),
@@ -71,7 +80,7 @@ pub async fn commit(
             .ask_group(Request::CommitOffsets(asked))
             .await
         {
-            Reply::CommitOffsets(reply) => results.extend(reply.topics),
+            Reply::CommitOffsets(reply) => merge(&mut results, reply.topics),
             other => wrong_reply(&other),
         }
     }
@@ -96,6 +105,19 @@ pub async fn commit(
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
         response.encode(encoder, version)
     }))
+}
+
+/// Adds results to those of the same topic.
+fn merge(results: &mut Vec<TopicResult>, more: Vec<TopicResult>) {
+    for topic in more {
+        let same = |other: &&mut TopicResult| {
+            other.name == topic.name && other.topic_id == topic.topic_id
+        };
+        match results.iter_mut().find(same) {
+            Some(known) => known.partitions.extend(topic.partitions),
+            None => results.push(topic),
+        }
+    }
 }
 
 fn commit_topic(
@@ -178,7 +200,13 @@ async fn ask_fetch(context: &Context<'_>, asked: FetchRequest) -> FetchReply {
         .ask_group(Request::FetchOffsets(asked))
         .await
     {
-        Reply::FetchOffsets(reply) => reply,
+        Reply::FetchOffsets(mut reply) => {
+            // Older consumers know only this code for "look for the coordinator again" here.
+            if reply.error == ErrorCode::CoordinatorNotAvailable {
+                reply.error = ErrorCode::NotCoordinator;
+            }
+            reply
+        }
         other => wrong_reply(&other),
     }
 }
@@ -327,14 +355,25 @@ pub async fn delete(
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
     let request = OffsetDeleteRequest::decode(decoder, context.version())?;
-    let topics = request.topics.iter().map(|topic| {
+    let image = context.image();
+    let (mut known, mut results) = (Vec::new(), Vec::new());
+    for topic in &request.topics {
+        let found = image.topic(&topic.name);
+        let exists = |partition: i32| found.is_some_and(|t| partition_key(t, partition).is_some());
         let partitions = topic.partitions.iter().map(|one| one.partition_index);
-        ((*topic.name).into(), partitions.collect())
-    });
+        let (here, missing): (Vec<i32>, Vec<i32>) = partitions.partition(|one| exists(*one));
+        let error = ErrorCode::UnknownTopicOrPartition;
+        results.push(TopicResult {
+            name: (*topic.name).into(),
+            topic_id: Uuid::ZERO,
+            partitions: missing.into_iter().map(|partition| (partition, error)).collect(),
+        });
+        known.push(((*topic.name).into(), here));
+    }
     let group_id = request.group_id.to_string();
     let asked = DeleteOffsetsRequest {
         group_id,
-        topics: topics.collect(),
+        topics: known,
     };
     let reply = match context
         .handlers
@@ -344,10 +383,14 @@ pub async fn delete(
         Reply::DeleteOffsets(reply) => reply,
         other => wrong_reply(&other),
     };
+    if reply.error == ErrorCode::None {
+        merge(&mut results, reply.topics);
+    } else {
+        results.clear();
+    }
     let response = OffsetDeleteResponse {
         error_code: reply.error.as_i16(),
-        topics: reply
-            .topics
+        topics: results
             .iter()
             .map(|topic| OffsetDeleteResponseTopic {
                 name: (&*topic.name).into(),

@@ -51,7 +51,7 @@ pub async fn handle(
             };
             answer
                 .partitions
-                .push(partition_response(partition.partition_index, found));
+                .push(partition_response(partition.partition_index, found, context.version()));
         }
         response.topics.push(answer);
     }
@@ -114,6 +114,7 @@ async fn position(replica: &Replica, timestamp: i64) -> Result<Position, ErrorCo
 fn partition_response(
     partition_index: i32,
     found: Result<Position, ErrorCode>,
+    version: i16,
 ) -> ListOffsetsPartitionResponse {
     let mut answer = ListOffsetsPartitionResponse {
         partition_index,
@@ -126,7 +127,9 @@ fn partition_response(
         Ok(position) => {
             answer.timestamp = position.timestamp;
             answer.offset = position.offset;
-            answer.leader_epoch = position.leader_epoch;
+            if version >= 4 {
+                answer.leader_epoch = position.leader_epoch;
+            }
         }
         Err(code) => answer.error_code = code.as_i16(),
     }

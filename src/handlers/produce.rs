@@ -83,6 +83,10 @@ pub async fn start(
                     ErrorCode::InvalidRequiredAcks,
                     format!("acks is {acks}; -1, 0 and 1 are allowed"),
                 ),
+                _ if topic.is_some_and(|topic| topic.is_internal()) => refused(
+                    ErrorCode::InvalidTopicException,
+                    "internal topics are written by their coordinators only".to_owned(),
+                ),
                 None if by_id => refused(ErrorCode::UnknownTopicId, String::new()),
                 None => refused(ErrorCode::UnknownTopicOrPartition, String::new()),
                 Some(key) if shard.owner(key) == shard.id => {
