@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 /// A durable, thread-per-core broker that speaks the Kafka protocol.
 ///
 /// Without a subcommand the broker starts. Every setting can be given in the file (--config), in the
-/// environment as STREAMBUS__SECTION__KEY, or with --set SECTION.KEY=VALUE; flags win over the
+/// environment as `STREAMBUS__SECTION__KEY`, or with --set SECTION.KEY=VALUE; flags win over the
 /// environment, which wins over the file.
 #[derive(Debug, Parser)]
 #[command(name = "streambus", version)]

@@ -248,7 +248,7 @@ impl Values {
     fn into_config(self) -> Config {
         Config {
             node_id: self.number("node.id") as i32,
-            data_dir: PathBuf::from(self.text("node.data_dir")),
+            data_dir: absolute(&self.text("node.data_dir")),
             rack: self.optional("node.rack"),
             kafka_address: self.text("listen.kafka"),
             advertise: self.optional("listen.advertise"),
@@ -296,6 +296,12 @@ impl Values {
     }
 }
 
+/// The path from the root on: the working directory may change, and a directory needs a parent to be
+/// synced in.
+fn absolute(path: &str) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
+}
+
 fn plain_text(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
@@ -329,7 +335,9 @@ pub fn documented_file() -> String {
         let (in_section, name) = setting.key.split_once('.').unwrap_or(("", setting.key));
         if in_section != section {
             section = in_section;
-            text.push_str(&format!("\n[{section}]\n"));
+            text.push_str("\n[");
+            text.push_str(section);
+            text.push_str("]\n");
         }
         text.push_str(&document(setting, name));
     }

@@ -10,12 +10,20 @@
 pub enum Kind {
     /// A whole number; `unit` is for people.
     Integer {
+        /// Smallest.
         min: i64,
+        /// Largest.
         max: i64,
+        /// What is counted, for people; may be empty.
         unit: &'static str,
     },
     /// A number of bytes; `KiB`, `MiB` and `GiB` suffixes are understood.
-    Bytes { min: i64, max: i64 },
+    Bytes {
+        /// Smallest.
+        min: i64,
+        /// Largest.
+        max: i64,
+    },
     /// `true` or `false`.
     Bool,
     /// `HOST:PORT`; port 0 takes a free one.

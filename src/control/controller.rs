@@ -63,7 +63,9 @@ impl Controller {
             });
         }
         log.append(&commands)?;
-        commands.iter().for_each(|command| image.apply(command));
+        for command in &commands {
+            image.apply(command);
+        }
         Ok(Self {
             log,
             image: Arc::new(image),

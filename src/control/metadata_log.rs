@@ -202,7 +202,9 @@ mod tests {
             .map(|_| Command::AllocateProducerIds { count: 1 })
             .collect();
         log.append(&many).unwrap();
-        many.iter().for_each(|command| image.apply(command));
+        for command in &many {
+            image.apply(command);
+        }
         log.compact(&image).unwrap();
         assert_eq!(log.snapshot_index, SNAPSHOT_EVERY);
         log.append(&[register(7)]).unwrap();

@@ -1,4 +1,4 @@
-//! ApiVersions: what this broker serves (KIP-35, KIP-511).
+//! `ApiVersions`: what this broker serves (KIP-35, KIP-511).
 
 use protocol::api_key::SERVED;
 use protocol::error_code::ErrorCode;
@@ -9,7 +9,10 @@ use super::context::Context;
 use crate::net::response::Response;
 
 /// Answers with the table; remembers the client's software for the log.
-pub fn handle(context: &Context<'_>, decoder: &mut Decoder<'_>) -> Result<Response, DecodeError> {
+pub(super) fn handle(
+    context: &Context<'_>,
+    decoder: &mut Decoder<'_>,
+) -> Result<Response, DecodeError> {
     let request = ApiVersionsRequest::decode(decoder, context.version())?;
     let is_named = |text: &str| {
         text.chars()
@@ -32,8 +35,8 @@ pub fn handle(context: &Context<'_>, decoder: &mut Decoder<'_>) -> Result<Respon
     Ok(answer(context, ErrorCode::None, context.version()))
 }
 
-/// Answers a version that is not served: in version 0, with the range of ApiVersions alone.
-pub fn refuse_version(context: &Context<'_>) -> Response {
+/// Answers a version that is not served: in version 0, with the range of `ApiVersions` alone.
+pub(super) fn refuse_version(context: &Context<'_>) -> Response {
     answer(context, ErrorCode::UnsupportedVersion, 0)
 }
 

@@ -16,13 +16,13 @@ const IDEMPOTENT_WRITE: i32 = 1 << 12;
 const NOT_ASKED: i32 = i32::MIN;
 
 /// Operations on a topic.
-pub fn topic(is_asked: bool) -> i32 {
+pub(super) fn topic(is_asked: bool) -> i32 {
     let all = READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
     if is_asked { all } else { NOT_ASKED }
 }
 
 /// Operations on the cluster.
-pub fn cluster(is_asked: bool) -> i32 {
+pub(super) fn cluster(is_asked: bool) -> i32 {
     let all = CREATE
         | ALTER
         | DESCRIBE
@@ -34,7 +34,7 @@ pub fn cluster(is_asked: bool) -> i32 {
 }
 
 /// Operations on a group.
-pub fn group(is_asked: bool) -> i32 {
+pub(super) fn group(is_asked: bool) -> i32 {
     if is_asked {
         READ | DELETE | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS
     } else {

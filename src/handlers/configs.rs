@@ -1,4 +1,4 @@
-//! DescribeConfigs, AlterConfigs and IncrementalAlterConfigs for topics and brokers.
+//! `DescribeConfigs`, `AlterConfigs` and `IncrementalAlterConfigs` for topics and brokers.
 
 use std::sync::Arc;
 
@@ -58,8 +58,11 @@ impl Resource {
     }
 }
 
-/// Serves DescribeConfigs.
-pub fn describe(context: &Context<'_>, decoder: &mut Decoder<'_>) -> Result<Response, DecodeError> {
+/// Serves `DescribeConfigs`.
+pub(super) fn describe(
+    context: &Context<'_>,
+    decoder: &mut Decoder<'_>,
+) -> Result<Response, DecodeError> {
     let request = DescribeConfigsRequest::decode(decoder, context.version())?;
     let image = context.image();
     let mut response = DescribeConfigsResponse::default();
@@ -85,7 +88,7 @@ pub fn describe(context: &Context<'_>, decoder: &mut Decoder<'_>) -> Result<Resp
         response.results.push(answer);
     }
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 
@@ -199,8 +202,8 @@ fn decision(handlers: &Handlers, change: Change) -> Decision {
     })
 }
 
-/// Serves AlterConfigs, which replaces all configs of a resource.
-pub async fn alter(
+/// Serves `AlterConfigs`, which replaces all configs of a resource.
+pub(super) async fn alter(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -242,12 +245,12 @@ pub async fn alter(
         ..Default::default()
     };
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 
-/// Serves IncrementalAlterConfigs (KIP-339).
-pub async fn alter_incrementally(
+/// Serves `IncrementalAlterConfigs` (KIP-339).
+pub(super) async fn alter_incrementally(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -299,6 +302,6 @@ pub async fn alter_incrementally(
         ..Default::default()
     };
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }

@@ -49,7 +49,7 @@ impl Handlers {
 }
 
 /// One request that is being served.
-pub struct Context<'a> {
+pub(super) struct Context<'a> {
     /// The shard's handlers.
     pub handlers: &'a Handlers,
     /// The connection.
@@ -62,7 +62,7 @@ pub struct Context<'a> {
 
 /// The parts of a request header that an answer needs, without its borrow of the frame.
 #[derive(Debug, Clone, Copy)]
-pub struct Reply {
+pub(super) struct Reply {
     api_key: i16,
     /// Version of the request and of its answer.
     pub version: i16,
@@ -71,12 +71,12 @@ pub struct Reply {
 
 impl Reply {
     /// The same answer in another version.
-    pub fn with_version(self, version: i16) -> Self {
+    pub(super) fn with_version(self, version: i16) -> Self {
         Self { version, ..self }
     }
 
     /// Encodes the answer with `encode`; `records` are spliced in where it left room for them.
-    pub fn encode(
+    pub(super) fn encode(
         self,
         records: Vec<Vec<Slice>>,
         encode: impl FnOnce(&mut Encoder, i16),
@@ -97,7 +97,7 @@ impl Reply {
 
 impl Context<'_> {
     /// The part of the header that survives the frame.
-    pub fn reply(&self) -> Reply {
+    pub(super) fn reply(&self) -> Reply {
         Reply {
             api_key: self.header.api_key,
             version: self.header.api_version,
@@ -106,19 +106,19 @@ impl Context<'_> {
     }
 
     /// Version of the request.
-    pub fn version(&self) -> i16 {
+    pub(super) fn version(&self) -> i16 {
         self.header.api_version
     }
 
     /// The committed metadata.
-    pub fn image(&self) -> Arc<Image> {
+    pub(super) fn image(&self) -> Arc<Image> {
         self.handlers.shard.image()
     }
 }
 
 /// A topic as a request named it: by name (older versions) or by id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum TopicRef {
+pub(super) enum TopicRef {
     /// By name.
     Name(Arc<str>),
     /// By id.
@@ -127,7 +127,7 @@ pub enum TopicRef {
 
 impl TopicRef {
     /// The topic, if it exists.
-    pub fn resolve<'i>(&self, image: &'i Image) -> Option<&'i Arc<Topic>> {
+    pub(super) fn resolve<'i>(&self, image: &'i Image) -> Option<&'i Arc<Topic>> {
         match self {
             Self::Name(name) => image.topic(name),
             Self::Id(id) => image.topic_by_id(*id),
@@ -136,7 +136,7 @@ impl TopicRef {
 }
 
 /// The partition's key, if the topic has it.
-pub fn partition_key(topic: &Topic, partition: i32) -> Option<PartitionKey> {
+pub(super) fn partition_key(topic: &Topic, partition: i32) -> Option<PartitionKey> {
     let exists = (0..topic.partitions.len() as i32).contains(&partition);
     exists.then_some(PartitionKey {
         topic: topic.id,

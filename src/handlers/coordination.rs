@@ -13,7 +13,7 @@ use crate::partition::table::PartitionKey;
 
 /// The partition of a group and the shard that leads it.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub(super) struct Place {
     /// Partition of `__consumer_offsets`.
     pub partition: i32,
     /// Owner of the partition.
@@ -59,6 +59,6 @@ impl Handlers {
 }
 
 /// A reply of another kind than the request: a bug of the coordinator.
-pub fn wrong_reply(reply: &Reply) -> ! {
+pub(super) fn wrong_reply(reply: &Reply) -> ! {
     unreachable!("the coordinator answered a request with {reply:?}")
 }

@@ -1,4 +1,4 @@
-//! CreatePartitions: more partitions for topics.
+//! `CreatePartitions`: more partitions for topics.
 
 use cluster::controller::{Refusal, add_partitions};
 use protocol::error_code::ErrorCode;
@@ -13,8 +13,8 @@ use super::create_topics::policy;
 use crate::control::Decision;
 use crate::net::response::Response;
 
-/// Serves CreatePartitions.
-pub async fn handle(
+/// Serves `CreatePartitions`.
+pub(super) async fn handle(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -48,7 +48,7 @@ pub async fn handle(
         });
     }
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 

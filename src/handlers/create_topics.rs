@@ -1,4 +1,4 @@
-//! CreateTopics, and the creation of topics that clients use without creating them.
+//! `CreateTopics`, and the creation of topics that clients use without creating them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::net::response::Response;
 /// Most partitions that one request may create.
 const PARTITIONS_PER_REQUEST_MAX: usize = 100_000;
 
-/// Serves CreateTopics.
-pub async fn handle(
+/// Serves `CreateTopics`.
+pub(super) async fn handle(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -54,7 +54,7 @@ pub async fn handle(
             .push(topic_result(handlers, &topic.name, result));
     }
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 

@@ -1,4 +1,4 @@
-//! DeleteRecords: moves the log start forward (KIP-107).
+//! `DeleteRecords`: moves the log start forward (KIP-107).
 
 use protocol::error_code::ErrorCode;
 use protocol::messages::delete_records::{
@@ -15,8 +15,8 @@ use crate::partition::table::PartitionKey;
 /// Offset that stands for the high watermark.
 const HIGH_WATERMARK: i64 = -1;
 
-/// Serves DeleteRecords; a log start is told once it is durable.
-pub async fn handle(
+/// Serves `DeleteRecords`; a log start is told once it is durable.
+pub(super) async fn handle(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -47,7 +47,7 @@ pub async fn handle(
         response.topics.push(answer);
     }
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 

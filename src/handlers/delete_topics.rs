@@ -1,4 +1,4 @@
-//! DeleteTopics, by name or by id.
+//! `DeleteTopics`, by name or by id.
 
 use cluster::controller::{Refusal, delete_topic};
 use cluster::metadata::Command;
@@ -12,8 +12,8 @@ use super::context::Context;
 use crate::control::Decision;
 use crate::net::response::Response;
 
-/// Serves DeleteTopics.
-pub async fn handle(
+/// Serves `DeleteTopics`.
+pub(super) async fn handle(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -67,7 +67,7 @@ pub async fn handle(
         response.responses.push(answer);
     }
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 

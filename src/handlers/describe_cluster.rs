@@ -1,4 +1,4 @@
-//! DescribeCluster: brokers and the cluster's id (KIP-700).
+//! `DescribeCluster`: brokers and the cluster's id (KIP-700).
 
 use protocol::error_code::ErrorCode;
 use protocol::messages::describe_cluster::{
@@ -13,8 +13,11 @@ use crate::net::response::Response;
 /// Endpoints for clients; controllers (2) have none of their own here.
 const BROKERS: i8 = 1;
 
-/// Serves DescribeCluster.
-pub fn handle(context: &Context<'_>, decoder: &mut Decoder<'_>) -> Result<Response, DecodeError> {
+/// Serves `DescribeCluster`.
+pub(super) fn handle(
+    context: &Context<'_>,
+    decoder: &mut Decoder<'_>,
+) -> Result<Response, DecodeError> {
     let request = DescribeClusterRequest::decode(decoder, context.version())?;
     let image = context.image();
     let mut response = DescribeClusterResponse {
@@ -42,6 +45,6 @@ pub fn handle(context: &Context<'_>, decoder: &mut Decoder<'_>) -> Result<Respon
         response.error_message = Some("this listener serves brokers, endpoint type 1".into());
     }
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }

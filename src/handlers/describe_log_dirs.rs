@@ -1,4 +1,4 @@
-//! DescribeLogDirs: sizes of partitions in this broker's data directory (KIP-113, KIP-827).
+//! `DescribeLogDirs`: sizes of partitions in this broker's data directory (KIP-113, KIP-827).
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use super::context::Context;
 use crate::net::response::Response;
 use crate::partition::table::PartitionKey;
 
-/// Serves DescribeLogDirs.
-pub async fn handle(
+/// Serves `DescribeLogDirs`.
+pub(super) async fn handle(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -81,6 +81,6 @@ pub async fn handle(
         ..Default::default()
     };
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }

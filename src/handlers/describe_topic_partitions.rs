@@ -1,4 +1,4 @@
-//! DescribeTopicPartitions: partitions in pages, for clients with many of them (KIP-966).
+//! `DescribeTopicPartitions`: partitions in pages, for clients with many of them (KIP-966).
 
 use cluster::metadata::{Image, Partition, Topic};
 use protocol::error_code::ErrorCode;
@@ -15,14 +15,17 @@ use crate::net::response::Response;
 /// Most partitions in one answer (Kafka: max.request.partition.size.limit).
 const PARTITIONS_MAX: usize = 2000;
 
-/// Serves DescribeTopicPartitions.
-pub fn handle(context: &Context<'_>, decoder: &mut Decoder<'_>) -> Result<Response, DecodeError> {
+/// Serves `DescribeTopicPartitions`.
+pub(super) fn handle(
+    context: &Context<'_>,
+    decoder: &mut Decoder<'_>,
+) -> Result<Response, DecodeError> {
     let request = DescribeTopicPartitionsRequest::decode(decoder, context.version())?;
     let image = context.image();
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(1);
     let response = page(&image, &request, limit.clamp(1, PARTITIONS_MAX));
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 

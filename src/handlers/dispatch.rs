@@ -53,7 +53,7 @@ impl Dispatcher for Handlers {
     }
 }
 
-/// An API or version that is not served. ApiVersions is answered in version 0 with the table, so that
+/// An API or version that is not served. `ApiVersions` is answered in version 0 with the table, so that
 /// a newer client learns what there is (KIP-511); anything else ends the connection, as in Kafka.
 fn refuse(context: &Context<'_>) -> Dispatched {
     if context.header.api_key == ApiKey::ApiVersions.as_i16() {

@@ -36,7 +36,7 @@ struct Visited {
 }
 
 /// Serves a fetch; waits up to the client's `max_wait_ms` for `min_bytes`.
-pub async fn handle(
+pub(super) async fn handle(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -317,7 +317,7 @@ fn encode(
         bytes as u64,
     );
     context.reply().encode(records, |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     })
 }
 

@@ -3,9 +3,10 @@
 //! Place: `fetch` keeps them; each lives on the shard that serves its client's connection.
 //! Invariants:
 //! - I1 a session's id carries its shard, so that a client that comes back to another shard is told
-//!   FETCH_SESSION_ID_NOT_FOUND and begins anew, never given somebody else's session.
+//!   `FETCH_SESSION_ID_NOT_FOUND` and begins anew, never given somebody else's session.
 //! - I2 partitions are visited in the order in which they last gave records: the one that gave most
 //!   recently is last, so that a busy partition cannot starve the others.
+//!
 //! Limits: `fetch.sessions_max` a shard; beyond it the one unused for longest is forgotten.
 
 use std::cell::{Cell, RefCell};
@@ -18,11 +19,11 @@ use super::context::TopicRef;
 /// Epoch of a request that asks for everything and may open a session.
 const INITIAL_EPOCH: i32 = 0;
 /// Epoch of a request that wants no session.
-pub const FINAL_EPOCH: i32 = -1;
+pub(super) const FINAL_EPOCH: i32 = -1;
 
 /// What a client wants of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(super) struct Entry {
     /// The topic as the client names it.
     pub topic: TopicRef,
     /// Partition number.
@@ -41,7 +42,7 @@ pub struct Entry {
 
 impl Entry {
     /// What a request says of a partition.
-    pub fn new(topic: TopicRef, partition: i32, fetch_offset: i64, bytes_max: i32) -> Self {
+    pub(super) fn new(topic: TopicRef, partition: i32, fetch_offset: i64, bytes_max: i32) -> Self {
         Self {
             topic,
             partition,
@@ -54,7 +55,7 @@ impl Entry {
     }
 
     /// Whether the client would learn something new of the partition's bounds; remembers that it did.
-    pub fn tell(&mut self, high_watermark: i64, log_start_offset: i64) -> bool {
+    pub(super) fn tell(&mut self, high_watermark: i64, log_start_offset: i64) -> bool {
         let now = Some((high_watermark, log_start_offset));
         std::mem::replace(&mut self.told, now) != now
     }
@@ -62,7 +63,7 @@ impl Entry {
 
 /// The partitions of a session in the order in which they are visited.
 #[derive(Debug, Default)]
-pub struct Session {
+pub(super) struct Session {
     entries: BTreeMap<u64, Entry>,
     places: HashMap<(TopicRef, i32), u64>,
     next_place: u64,
@@ -95,17 +96,17 @@ impl Session {
     }
 
     /// Places and entries in visiting order.
-    pub fn entries(&self) -> impl Iterator<Item = (u64, &Entry)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, &Entry)> {
         self.entries.iter().map(|(place, entry)| (*place, entry))
     }
 
     /// The entry at a place.
-    pub fn entry_mut(&mut self, place: u64) -> Option<&mut Entry> {
+    pub(super) fn entry_mut(&mut self, place: u64) -> Option<&mut Entry> {
         self.entries.get_mut(&place)
     }
 
     /// Moves a partition that gave records to the end (I2).
-    pub fn served(&mut self, place: u64) {
+    pub(super) fn served(&mut self, place: u64) {
         if let Some(entry) = self.entries.remove(&place) {
             self.places
                 .insert((entry.topic.clone(), entry.partition), self.next_place);
@@ -125,7 +126,7 @@ impl Session {
 
 /// The part of a fetch request that concerns sessions.
 #[derive(Debug)]
-pub struct Asked {
+pub(super) struct Asked {
     /// Session id of the request, 0 for none.
     pub session_id: i32,
     /// Session epoch of the request.
@@ -138,7 +139,7 @@ pub struct Asked {
 
 /// A session taken out of the cache while a request uses it.
 #[derive(Debug)]
-pub struct Taken {
+pub(super) struct Taken {
     /// The partitions.
     pub session: Session,
     /// Id that the client is told; 0 when there is no session.
@@ -149,7 +150,7 @@ pub struct Taken {
 
 /// The sessions of one shard.
 #[derive(Debug)]
-pub struct Sessions {
+pub(super) struct Sessions {
     shard: usize,
     limit: usize,
     by_id: RefCell<HashMap<i32, Session>>,
@@ -162,7 +163,7 @@ const SHARD_SHIFT: u32 = 22;
 
 impl Sessions {
     /// No sessions; at most `limit` later.
-    pub fn new(shard: usize, limit: usize) -> Self {
+    pub(super) fn new(shard: usize, limit: usize) -> Self {
         Self {
             shard,
             limit,
@@ -173,7 +174,7 @@ impl Sessions {
     }
 
     /// Finds or opens the session that a request belongs to, and takes it out until [`Sessions::put`].
-    pub fn take(&self, asked: Asked) -> Result<Taken, ErrorCode> {
+    pub(super) fn take(&self, asked: Asked) -> Result<Taken, ErrorCode> {
         if asked.session_epoch == INITIAL_EPOCH || asked.session_epoch == FINAL_EPOCH {
             self.by_id.borrow_mut().remove(&asked.session_id);
             let mut session = Session::default();
@@ -211,7 +212,7 @@ impl Sessions {
     }
 
     /// Keeps a session for the client's next request.
-    pub fn put(&self, taken: Taken) {
+    pub(super) fn put(&self, taken: Taken) {
         if taken.id == 0 {
             return;
         }

@@ -1,4 +1,4 @@
-//! FindCoordinator: which broker coordinates a group.
+//! `FindCoordinator`: which broker coordinates a group.
 
 use cluster::metadata::CONSUMER_OFFSETS;
 use protocol::error_code::ErrorCode;
@@ -14,8 +14,8 @@ use crate::net::response::Response;
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
-/// Serves FindCoordinator; the offsets topic is created on the first question.
-pub async fn handle(
+/// Serves `FindCoordinator`; the offsets topic is created on the first question.
+pub(super) async fn handle(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -73,6 +73,6 @@ pub async fn handle(
         response.port = found.port;
     }
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }

@@ -1,4 +1,4 @@
-//! JoinGroup, SyncGroup, Heartbeat and LeaveGroup: the wire's versions around `cluster::group`.
+//! `JoinGroup`, `SyncGroup`, Heartbeat and `LeaveGroup`: the wire's versions around `cluster::group`.
 
 use cluster::group::{
     HeartbeatRequest as Beat, JoinReply, JoinRequest as Join, LeaveRequest as Leave, LeavingMember,
@@ -17,8 +17,8 @@ use super::context::Context;
 use super::coordination::wrong_reply;
 use crate::net::response::Response;
 
-/// Serves JoinGroup; waits until the rebalance is over.
-pub async fn join(
+/// Serves `JoinGroup`; waits until the rebalance is over.
+pub(super) async fn join(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -49,7 +49,7 @@ pub async fn join(
     };
     let response = join_response(&reply, context.version());
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 
@@ -82,8 +82,8 @@ fn join_response(reply: &JoinReply, version: i16) -> JoinGroupResponse<'_> {
     }
 }
 
-/// Serves SyncGroup; waits for the leader's assignment.
-pub async fn sync(
+/// Serves `SyncGroup`; waits for the leader's assignment.
+pub(super) async fn sync(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -113,12 +113,12 @@ pub async fn sync(
         ..SyncGroupResponse::default()
     };
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 
 /// Serves Heartbeat.
-pub async fn heartbeat(
+pub(super) async fn heartbeat(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -138,12 +138,12 @@ pub async fn heartbeat(
         ..Default::default()
     };
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 
-/// Serves LeaveGroup: one member before version 3, several from then on.
-pub async fn leave(
+/// Serves `LeaveGroup`: one member before version 3, several from then on.
+pub(super) async fn leave(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -193,6 +193,6 @@ pub async fn leave(
             .collect();
     }
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }

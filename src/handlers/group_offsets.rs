@@ -1,4 +1,4 @@
-//! OffsetCommit, OffsetFetch and OffsetDelete: the wire's versions around `cluster::group`.
+//! `OffsetCommit`, `OffsetFetch` and `OffsetDelete`: the wire's versions around `cluster::group`.
 
 use std::sync::Arc;
 
@@ -27,11 +27,11 @@ use super::context::{Context, partition_key};
 use super::coordination::wrong_reply;
 use crate::net::response::Response;
 
-/// First version of OffsetCommit and OffsetFetch that names topics by id.
+/// First version of `OffsetCommit` and `OffsetFetch` that names topics by id.
 const BY_ID: i16 = 10;
 
-/// Serves OffsetCommit; topics that do not exist are refused one by one.
-pub async fn commit(
+/// Serves `OffsetCommit`; topics that do not exist are refused one by one.
+pub(super) async fn commit(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -84,7 +84,14 @@ pub async fn commit(
             other => wrong_reply(&other),
         }
     }
-    let response = OffsetCommitResponse {
+    let response = commit_response(&results);
+    Ok(context.reply().encode(Vec::new(), |encoder, version| {
+        response.encode(encoder, version)
+    }))
+}
+
+fn commit_response(results: &[TopicResult]) -> OffsetCommitResponse<'_> {
+    OffsetCommitResponse {
         topics: results
             .iter()
             .map(|topic| OffsetCommitResponseTopic {
@@ -101,18 +108,14 @@ pub async fn commit(
             })
             .collect(),
         ..Default::default()
-    };
-    Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
-    }))
+    }
 }
 
 /// Adds results to those of the same topic.
 fn merge(results: &mut Vec<TopicResult>, more: Vec<TopicResult>) {
     for topic in more {
-        let same = |other: &&mut TopicResult| {
-            other.name == topic.name && other.topic_id == topic.topic_id
-        };
+        let same =
+            |other: &&mut TopicResult| other.name == topic.name && other.topic_id == topic.topic_id;
         match results.iter_mut().find(same) {
             Some(known) => known.partitions.extend(topic.partitions),
             None => results.push(topic),
@@ -138,8 +141,8 @@ fn commit_topic(
     }
 }
 
-/// Serves OffsetFetch: one group before version 8, several from then on.
-pub async fn fetch(
+/// Serves `OffsetFetch`: one group before version 8, several from then on.
+pub(super) async fn fetch(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -190,7 +193,7 @@ pub async fn fetch(
         ..Default::default()
     };
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 
@@ -349,8 +352,8 @@ fn unknown_topic(topic: &TopicResult) -> OffsetFetchResponseTopics<'_> {
     }
 }
 
-/// Serves OffsetDelete (KIP-496).
-pub async fn delete(
+/// Serves `OffsetDelete` (KIP-496).
+pub(super) async fn delete(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -366,7 +369,10 @@ pub async fn delete(
         results.push(TopicResult {
             name: (*topic.name).into(),
             topic_id: Uuid::ZERO,
-            partitions: missing.into_iter().map(|partition| (partition, error)).collect(),
+            partitions: missing
+                .into_iter()
+                .map(|partition| (partition, error))
+                .collect(),
         });
         known.push(((*topic.name).into(), here));
     }
@@ -407,6 +413,6 @@ pub async fn delete(
         ..Default::default()
     };
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }

@@ -1,4 +1,4 @@
-//! DescribeGroups, ListGroups and DeleteGroups.
+//! `DescribeGroups`, `ListGroups` and `DeleteGroups`.
 
 use std::rc::Rc;
 
@@ -20,8 +20,8 @@ use crate::coordinator;
 use crate::net::response::Response;
 use crate::partition::shard::Shard;
 
-/// Serves DescribeGroups.
-pub async fn describe(
+/// Serves `DescribeGroups`.
+pub(super) async fn describe(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -45,7 +45,7 @@ pub async fn describe(
         ..Default::default()
     };
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 
@@ -101,8 +101,8 @@ fn described<'a>(
     answer
 }
 
-/// Serves ListGroups: the groups of every shard.
-pub async fn list(
+/// Serves `ListGroups`: the groups of every shard.
+pub(super) async fn list(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -139,12 +139,12 @@ pub async fn list(
         })
         .collect();
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 
-/// Serves DeleteGroups.
-pub async fn delete(
+/// Serves `DeleteGroups`.
+pub(super) async fn delete(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -165,6 +165,6 @@ pub async fn delete(
         });
     }
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }

@@ -1,4 +1,4 @@
-//! InitProducerId: ids and epochs of idempotent producers (KIP-98, KIP-360).
+//! `InitProducerId`: ids and epochs of idempotent producers (KIP-98, KIP-360).
 
 use protocol::error_code::ErrorCode;
 use protocol::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
@@ -7,8 +7,8 @@ use protocol::primitives::{DecodeError, Decoder};
 use super::context::Context;
 use crate::net::response::Response;
 
-/// Serves InitProducerId for idempotent producers; transactional ones come with transactions.
-pub async fn handle(
+/// Serves `InitProducerId` for idempotent producers; transactional ones come with transactions.
+pub(super) async fn handle(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -25,6 +25,6 @@ pub async fn handle(
         },
     }
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }

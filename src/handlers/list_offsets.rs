@@ -1,6 +1,6 @@
-//! ListOffsets: earliest, latest, by timestamp, and the record with the largest timestamp.
+//! `ListOffsets`: earliest, latest, by timestamp, and the record with the largest timestamp.
 //!
-//! Source: Kafka's ListOffsets; −3 is KIP-734 (max timestamp), −4 and −5 are KIP-405/KIP-1005.
+//! Source: Kafka's `ListOffsets`; −3 is KIP-734 (max timestamp), −4 and −5 are KIP-405/KIP-1005.
 
 use protocol::error_code::ErrorCode;
 use protocol::messages::list_offsets::{
@@ -29,8 +29,8 @@ struct Position {
     leader_epoch: i32,
 }
 
-/// Serves ListOffsets.
-pub async fn handle(
+/// Serves `ListOffsets`.
+pub(super) async fn handle(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -49,14 +49,16 @@ pub async fn handle(
                 Some(key) => look_up(context, key, partition).await,
                 None => Err(ErrorCode::UnknownTopicOrPartition),
             };
-            answer
-                .partitions
-                .push(partition_response(partition.partition_index, found, context.version()));
+            answer.partitions.push(partition_response(
+                partition.partition_index,
+                found,
+                context.version(),
+            ));
         }
         response.topics.push(answer);
     }
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 

@@ -16,7 +16,7 @@ use super::create_topics;
 use crate::net::response::Response;
 
 /// Serves Metadata.
-pub async fn handle(
+pub(super) async fn handle(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -48,7 +48,7 @@ pub async fn handle(
         ..MetadataResponse::default()
     };
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 

@@ -1,4 +1,4 @@
-//! OffsetForLeaderEpoch: where an epoch ended, so that a client can tell whether it diverged (KIP-320).
+//! `OffsetForLeaderEpoch`: where an epoch ended, so that a client can tell whether it diverged (KIP-320).
 
 use protocol::error_code::ErrorCode;
 use protocol::messages::offset_for_leader_epoch::{
@@ -11,8 +11,8 @@ use super::context::{Context, partition_key};
 use crate::net::response::Response;
 use crate::partition::table::PartitionKey;
 
-/// Serves OffsetForLeaderEpoch.
-pub async fn handle(
+/// Serves `OffsetForLeaderEpoch`.
+pub(super) async fn handle(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Response, DecodeError> {
@@ -38,7 +38,7 @@ pub async fn handle(
         response.topics.push(answer);
     }
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 

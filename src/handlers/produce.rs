@@ -22,6 +22,9 @@ use crate::partition::produce::{Accepted, Refused, Rules, append};
 use crate::partition::shard::{Shard, Stopping};
 use crate::partition::table::PartitionKey;
 
+/// First version of Produce that names topics by id.
+const BY_ID: i16 = 13;
+
 /// One partition's part of a request, in the order of the request.
 struct Part {
     topic: usize,
@@ -42,17 +45,16 @@ enum TopicName {
     Unknown { name: String, id: Uuid },
 }
 
-/// What goes to another shard: its partitions' batches, and where they stand in the request.
+/// What goes to another shard.
 #[derive(Default)]
 struct Batches {
     work: Vec<(PartitionKey, Slice)>,
-    parts: Vec<usize>,
 }
 
 type Answer = oneshot_remote::Receiver<Vec<Result<Accepted, Refused>>>;
 
 /// Appends everything in the request; the answer waits for durability.
-pub async fn start(
+pub(super) async fn start(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
 ) -> Result<Dispatched, DecodeError> {
@@ -68,45 +70,33 @@ pub async fn start(
     let mut elsewhere: Vec<Batches> = Vec::new();
     let image = context.image();
     for data in &request.topic_data {
-        let by_id = context.version() >= 13;
-        let topic = if by_id {
+        let topic = if context.version() >= BY_ID {
             image.topic_by_id(data.topic_id)
         } else {
             image.topic(&data.name)
         };
-        for partition in &data.partition_data {
-            let index = partition.index;
-            let records = partition.records.as_slice().unwrap_or_default();
-            let key = topic.and_then(|topic| partition_key(topic, index));
-            let outcome = match key {
-                _ if !matches!(acks, -1..=1) => refused(
-                    ErrorCode::InvalidRequiredAcks,
-                    format!("acks is {acks}; -1, 0 and 1 are allowed"),
-                ),
-                _ if topic.is_some_and(|topic| topic.is_internal()) => refused(
-                    ErrorCode::InvalidTopicException,
-                    "internal topics are written by their coordinators only".to_owned(),
-                ),
-                None if by_id => refused(ErrorCode::UnknownTopicId, String::new()),
-                None => refused(ErrorCode::UnknownTopicOrPartition, String::new()),
-                Some(key) if shard.owner(key) == shard.id => {
+        for one in &data.partition_data {
+            let records = one.records.as_slice().unwrap_or_default();
+            let outcome = match place(context, topic, one.index, acks) {
+                Err(refused) => Outcome::Known(Err(refused)),
+                Ok((key, owner)) if owner == shard.id => {
                     Outcome::Known(append_here(shard, key, records, rules).await)
                 }
-                Some(key) => {
-                    let owner = shard.owner(key);
+                Ok((key, owner)) => {
                     elsewhere.resize_with(shard.count(), Batches::default);
-                    let batches = &mut elsewhere[owner];
-                    batches.work.push((key, context.frame.sub_of(records)));
-                    batches.parts.push(parts.len());
+                    let work = &mut elsewhere[owner].work;
+                    work.push((key, context.frame.sub_of(records)));
+                    let position = work.len() - 1;
                     Outcome::Elsewhere {
                         answer: owner,
-                        position: batches.work.len() - 1,
+                        position,
                     }
                 }
             };
+            let (topic, partition) = (topics.len(), one.index);
             parts.push(Part {
-                topic: topics.len(),
-                partition: index,
+                topic,
+                partition,
                 outcome,
             });
         }
@@ -135,8 +125,32 @@ pub async fn start(
     Ok(Dispatched::Later(Box::pin(finish)))
 }
 
-fn refused(code: ErrorCode, message: String) -> Outcome {
-    Outcome::Known(Err(Refused { code, message }))
+/// The partition's key and its owner, or why clients may not write there.
+fn place(
+    context: &Context<'_>,
+    topic: Option<&Arc<Topic>>,
+    partition: i32,
+    acks: i16,
+) -> Result<(PartitionKey, usize), Refused> {
+    let refuse = |code, message: &str| {
+        let message = message.to_owned();
+        Err(Refused { code, message })
+    };
+    if !matches!(acks, -1..=1) {
+        let message = format!("acks is {acks}; -1, 0 and 1 are allowed");
+        return refuse(ErrorCode::InvalidRequiredAcks, &message);
+    }
+    if topic.is_some_and(|topic| topic.is_internal()) {
+        let message = "internal topics are written by their coordinators only";
+        return refuse(ErrorCode::InvalidTopicException, message);
+    }
+    match topic.and_then(|topic| partition_key(topic, partition)) {
+        Some(key) => Ok((key, context.handlers.shard.owner(key))),
+        None if topic.is_none() && context.version() >= BY_ID => {
+            refuse(ErrorCode::UnknownTopicId, "")
+        }
+        None => refuse(ErrorCode::UnknownTopicOrPartition, ""),
+    }
 }
 
 /// Appends to a partition of this shard.
@@ -293,6 +307,6 @@ fn encode(reply: Reply, topics: &[TopicName], parts: &[Part]) -> crate::net::res
             .push(answer);
     }
     reply.encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     })
 }

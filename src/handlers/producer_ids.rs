@@ -13,7 +13,7 @@ const BLOCK: i32 = 1000;
 
 /// The block of one shard.
 #[derive(Clone, Default)]
-pub struct ProducerIds {
+pub(super) struct ProducerIds {
     /// Next id and the end of the block.
     range: Rc<Cell<(i64, i64)>>,
 }

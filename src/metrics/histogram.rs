@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Upper bounds in microseconds: steps of about 1.5 from 50 µs to 30 s, then the rest.
-pub const BOUNDS_US: [u64; 28] = [
+pub(super) const BOUNDS_US: [u64; 28] = [
     50, 75, 100, 150, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000,
     20_000, 30_000, 50_000, 75_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000,
     10_000_000, 30_000_000,
@@ -67,7 +67,7 @@ mod tests {
         let mut histogram = Histogram::default();
         histogram.record(Duration::from_micros(50));
         histogram.record(Duration::from_micros(51));
-        histogram.record(Duration::from_secs(60));
+        histogram.record(Duration::from_mins(1));
         let buckets = histogram.buckets();
         assert_eq!(buckets[0], (50e-6, 1));
         assert_eq!(buckets[1], (75e-6, 1));

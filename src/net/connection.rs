@@ -51,7 +51,7 @@ pub trait Dispatcher {
 pub struct Peer {
     /// The peer's address.
     pub address: SocketAddr,
-    /// Client software from ApiVersions, for the log.
+    /// Client software from `ApiVersions`, for the log.
     pub software: RefCell<String>,
 }
 

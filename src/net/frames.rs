@@ -8,7 +8,7 @@
 use runtime::buffer::{AppendBuf, Slice};
 
 /// First buffer of a connection, in bytes: what an idle connection costs.
-pub const BUFFER_BYTES_MIN: usize = 4 << 10;
+pub(super) const BUFFER_BYTES_MIN: usize = 4 << 10;
 /// Largest buffer that is kept for receiving many frames at once.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
 /// Most that is allocated for a frame of which nothing but the length has come.
@@ -16,7 +16,7 @@ const CLAIM_BYTES_MAX: usize = 1 << 20;
 
 /// Why the bytes are no Kafka requests.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum FrameError {
+pub(super) enum FrameError {
     /// The length field is negative or smaller than a request header.
     #[error("frame length {0} is smaller than a request header")]
     TooSmall(i32),
@@ -31,7 +31,7 @@ pub enum FrameError {
 }
 
 /// The receive buffer of one connection and the position up to which it is cut.
-pub struct Frames {
+pub(super) struct Frames {
     buffer: AppendBuf,
     /// Bytes of `buffer` that belong to frames already taken.
     cut: usize,
@@ -42,7 +42,7 @@ pub struct Frames {
 
 impl Frames {
     /// `limit_bytes` is `net.request_bytes_max`.
-    pub fn new(limit_bytes: usize) -> Self {
+    pub(super) fn new(limit_bytes: usize) -> Self {
         let buffer = AppendBuf::with_capacity(BUFFER_BYTES_MIN);
         Self {
             buffer,
@@ -53,7 +53,7 @@ impl Frames {
     }
 
     /// The next whole frame, without its length field, or `None` if more bytes are needed.
-    pub fn next(&mut self) -> Result<Option<Slice>, FrameError> {
+    pub(super) fn next(&mut self) -> Result<Option<Slice>, FrameError> {
         let Some(frame_bytes) = self.claimed_bytes()? else {
             return Ok(None);
         };
@@ -68,7 +68,7 @@ impl Frames {
     /// Takes the buffer for one receive, with room for at least a part of what is missing.
     ///
     /// Give it back with [`Frames::received`].
-    pub fn buffer_for_receive(&mut self) -> Result<AppendBuf, FrameError> {
+    pub(super) fn buffer_for_receive(&mut self) -> Result<AppendBuf, FrameError> {
         let wanted = 4 + self.claimed_bytes()?.unwrap_or(0);
         let left = self.buffer.len() - self.cut;
         if left == 0 && self.buffer.try_clear() {
@@ -85,16 +85,11 @@ impl Frames {
     }
 
     /// Gives the buffer back after a receive of `received` bytes.
-    pub fn received(&mut self, buffer: AppendBuf, received: usize) {
+    pub(super) fn received(&mut self, buffer: AppendBuf, received: usize) {
         if buffer.remaining() == 0 && received > 0 {
             self.target_bytes = (self.target_bytes * 4).min(BUFFER_BYTES_MAX);
         }
         self.buffer = buffer;
-    }
-
-    /// Bytes that this connection's buffer holds.
-    pub fn buffer_bytes(&self) -> usize {
-        self.buffer.capacity()
     }
 
     fn replace_buffer(&mut self, wanted: usize) {

@@ -2,7 +2,7 @@
 //!
 //! Place: `node` starts one per process on shard 0 ([`accept`]) and one [`Connections`] per shard.
 //! Core: accepting lives on shard 0 and hands each socket to the shard with the fewest connections:
-//! the kernel's hashing of SO_REUSEPORT leaves cores idle when clients are few (see
+//! the kernel's hashing of `SO_REUSEPORT` leaves cores idle when clients are few (see
 //! `docs/decisions/0001-accept-on-one-shard.md`).
 //! Limits: `net.connections_max`, `net.idle_timeout_ms`.
 

@@ -16,7 +16,7 @@ const LOCK_FILE: &str = "LOCK";
 
 /// Why a data directory is refused, with what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum DataDirError {
+pub(super) enum DataDirError {
     /// Another process has it.
     #[error("{path} is in use by another process; stop it, or choose another directory with --data-dir", path = .0.display())]
     InUse(PathBuf),
@@ -56,7 +56,7 @@ pub enum DataDirError {
 
 /// What the identity file says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Identity {
+pub(super) struct Identity {
     /// Version of the layout.
     pub format_version: u32,
     /// The cluster that this directory belongs to; the metadata log repeats it.
@@ -66,7 +66,7 @@ pub struct Identity {
 }
 
 /// Takes the directory for this process, until the returned file is closed.
-pub fn lock(path: &Path) -> Result<File, DataDirError> {
+pub(super) fn lock(path: &Path) -> Result<File, DataDirError> {
     let file = path.join(LOCK_FILE);
     let io = |source| DataDirError::Io {
         path: file.clone(),
@@ -86,12 +86,12 @@ pub fn lock(path: &Path) -> Result<File, DataDirError> {
 }
 
 /// Whether a broker has made this directory its own.
-pub fn is_initialized(path: &Path) -> bool {
+pub(super) fn is_initialized(path: &Path) -> bool {
     path.join(IDENTITY_FILE).exists()
 }
 
 /// Reads the directory's identity, or gives an empty directory one.
-pub fn open(path: &Path) -> Result<Identity, DataDirError> {
+pub(super) fn open(path: &Path) -> Result<Identity, DataDirError> {
     let file = path.join(IDENTITY_FILE);
     if !file.exists() {
         return initialize(path, &file);

@@ -4,12 +4,14 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_lite::future::or;
 use runtime::budget::MemoryBudget;
+use runtime::dir;
 use runtime::mailbox::{Receiver, Sender};
 use runtime::net::{Listener, Stream};
 use runtime::task::{self, Class};
@@ -31,7 +33,7 @@ use crate::partition::table::{PartitionKey, owner};
 const BUDGET_BYTES_MIN: u64 = 64 << 20;
 
 /// A shard has recovered, or could not.
-pub struct ShardReady {
+pub(super) struct ShardReady {
     /// Which shard.
     pub shard: usize,
     /// Where it listens, if it does.
@@ -40,7 +42,7 @@ pub struct ShardReady {
 
 /// What every shard's thread is given.
 #[derive(Clone)]
-pub struct ShardStart {
+pub(super) struct ShardStart {
     config: Arc<Config>,
     mailboxes: Arc<[Sender<ShardTask>]>,
     receivers: Arc<Mutex<Vec<Option<Receiver<ShardTask>>>>>,
@@ -54,7 +56,7 @@ pub struct ShardStart {
 
 impl ShardStart {
     /// One for all shards; each clones it.
-    pub fn new(
+    pub(super) fn new(
         config: &Arc<Config>,
         mailboxes: Arc<[Sender<ShardTask>]>,
         receivers: Vec<Receiver<ShardTask>>,
@@ -79,7 +81,7 @@ impl ShardStart {
     }
 
     /// Recovers, says so, and serves until the node stops.
-    pub async fn run(self, id: usize) {
+    pub(super) async fn run(self, id: usize) {
         let recovered = self.recover(id).await;
         let (shard, listener) = match recovered {
             Ok(recovered) => recovered,
@@ -185,7 +187,7 @@ async fn accept(shard: Rc<Shard>, listener: Listener, load: Load) {
         let work = async move {
             shard
                 .post(to, move |shard| async move {
-                    shard.start_connection(socket, peer)
+                    shard.start_connection(socket, peer);
                 })
                 .await;
         };
@@ -215,7 +217,7 @@ fn wake_on_durable(shard: &Rc<Shard>) {
 }
 
 /// Work for a shard that ends it: answers what is in flight, flushes, checkpoints.
-pub fn stop(
+pub(super) fn stop(
     timeout: Duration,
 ) -> impl FnOnce(Rc<Shard>) -> LocalFuture<Result<(), String>> + Send + 'static {
     move |shard| {
@@ -247,7 +249,7 @@ async fn bring_to_shard_count(config: &Config, shards: usize) -> Result<(), Stri
     let bring = async {
         let dir = &config.data_dir;
         let Some(present) = shard_count_on_disk(dir).await? else {
-            return Ok(());
+            return make_shard_dirs(dir, shards).await;
         };
         if present as usize == shards {
             return Ok(());
@@ -267,6 +269,22 @@ async fn bring_to_shard_count(config: &Config, shards: usize) -> Result<(), Stri
         migrate_shards(dir, present, shards as u32, &storage_config, assign).await
     };
     bring.await.map_err(|error: StorageError| error.to_string())
+}
+
+/// Makes the directories of all shards at once: a crash leaves all or none.
+async fn make_shard_dirs(data_dir: &Path, shards: usize) -> Result<(), StorageError> {
+    let (aside, current) = (data_dir.join("shards.new"), data_dir.join("shards"));
+    let io = |error| StorageError::io("make the shards' directories in", data_dir, error);
+    if dir::exists(&aside).await.map_err(io)? {
+        dir::remove_dir_all(&aside).await.map_err(io)?;
+    }
+    for shard in 0..shards {
+        let path = aside.join(shard.to_string());
+        dir::create_dir_all(&path).await.map_err(io)?;
+    }
+    dir::sync_dir(&aside).await.map_err(io)?;
+    dir::rename(&aside, &current).await.map_err(io)?;
+    dir::sync_dir(data_dir).await.map_err(io)
 }
 
 /// This shard's part of the memory budget.

@@ -61,20 +61,17 @@ async fn open_topic(shard: &Shard, image: &Image, topic: &Topic) -> Result<(), S
             replica.set_config(config.clone());
             continue;
         }
-        let log = match shard.storage.log(log_id(key)) {
-            Some(log) => {
-                shard
-                    .storage
-                    .update_config(log_id(key), log_config(&config));
-                log
-            }
-            None => {
-                let (log, sequence) = shard
-                    .storage
-                    .begin_create_log(log_id(key), log_config(&config))?;
-                created = Some(sequence);
-                log
-            }
+        let log = if let Some(log) = shard.storage.log(log_id(key)) {
+            shard
+                .storage
+                .update_config(log_id(key), log_config(&config));
+            log
+        } else {
+            let (log, sequence) = shard
+                .storage
+                .begin_create_log(log_id(key), log_config(&config))?;
+            created = Some(sequence);
+            log
         };
         let replica = Replica::new(key, log, partition.leader_epoch, config.clone());
         shard.table.insert(key, replica);
