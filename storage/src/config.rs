@@ -41,6 +41,8 @@ pub struct StorageConfig {
     pub open_files_max: usize,
     /// Greatest step by which the space of a busy segment is allocated ahead.
     pub allocate_step_bytes_max: u64,
+    /// Free space that appends leave alone: for checkpoints, journal files and deletions.
+    pub reserve_bytes: u64,
     /// A producer that was silent for so long, in ms, is forgotten by retention.
     pub producer_expiration_ms: i64,
 }
@@ -62,6 +64,7 @@ impl Default for StorageConfig {
             checkpoint_journal_percent: 25,
             open_files_max: 512,
             allocate_step_bytes_max: 64 * MIB,
+            reserve_bytes: 256 * MIB,
             producer_expiration_ms: 86_400_000,
         }
     }

@@ -9,8 +9,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
+use std::task::Poll;
 
 use runtime::sync::Notify;
 use runtime::{AppendBuf, BLOCK_BYTES, MemoryBudget};
@@ -18,10 +21,11 @@ use runtime::{AppendBuf, BLOCK_BYTES, MemoryBudget};
 use crate::cache::ReadCache;
 use crate::config::StorageConfig;
 use crate::error::StorageError;
-use crate::journal::{Journal, Sequence};
+use crate::journal::{Journal, JournalFailed, Sequence};
 use crate::partition_log::tail_chunks::ChunkMemory;
 use crate::partition_log::{Log, PartitionLog};
 use crate::segment::files::OpenFiles;
+use crate::space::Space;
 use crate::tasks::Tasks;
 
 /// Checkpoints are apart by at least this part of a journal file.
@@ -39,6 +43,7 @@ pub(crate) struct Engine {
     pub(crate) journal: Journal,
     pub(crate) files: OpenFiles,
     pub(crate) read_cache: ReadCache,
+    pub(crate) space: Space,
     /// Wakes the write-behind.
     pub(crate) wake: Notify,
     /// Wakes who waits for memory or for a log's files.
@@ -58,6 +63,7 @@ pub(crate) struct Engine {
     chunk_bytes: Cell<u64>,
     dirty_bytes: Cell<u64>,
     offline: RefCell<Option<String>>,
+    went_offline: Notify,
 }
 
 /// Work handed from appends to the write-behind and to the commit observer.
@@ -101,6 +107,7 @@ impl Engine {
             data_dir,
             shard,
             files: OpenFiles::new(config.open_files_max),
+            space: Space::new(config.reserve_bytes),
             read_cache: ReadCache::new(
                 config.read_cache_bytes_max,
                 config.read_window_bytes,
@@ -124,6 +131,7 @@ impl Engine {
             chunk_bytes: Cell::new(0),
             dirty_bytes: Cell::new(0),
             offline: RefCell::new(None),
+            went_offline: Notify::new(),
         }
     }
 
@@ -152,6 +160,46 @@ impl Engine {
         drop(offline);
         self.wake.notify_one();
         self.progress.notify_waiters();
+        self.went_offline.notify_waiters();
+    }
+
+    /// Waits until the journal is durable through `sequence`.
+    ///
+    /// # Errors
+    /// [`StorageError::Journal`], and [`StorageError::Offline`] as soon as anything else has failed: a
+    /// journal that nobody empties may wait for ever.
+    pub(crate) async fn committed(&self, sequence: Sequence) -> Result<(), StorageError> {
+        let committed = self.journal.committed(sequence);
+        self.unless_offline(committed).await
+    }
+
+    /// Waits until the journal has room for `bytes`.
+    ///
+    /// # Errors
+    /// As [`Self::committed`].
+    pub(crate) async fn journal_room(&self, bytes: usize) -> Result<(), StorageError> {
+        self.unless_offline(self.journal.room(bytes)).await
+    }
+
+    async fn unless_offline(
+        &self,
+        work: impl Future<Output = Result<(), JournalFailed>>,
+    ) -> Result<(), StorageError> {
+        let mut work = pin!(work);
+        let mut went_offline = pin!(self.went_offline.notified());
+        poll_fn(|context| {
+            if let Poll::Ready(result) = work.as_mut().poll(context) {
+                return Poll::Ready(result.map_err(StorageError::from));
+            }
+            match self.check_online() {
+                Ok(()) => went_offline
+                    .as_mut()
+                    .poll(context)
+                    .map(|()| self.check_online()),
+                Err(error) => Poll::Ready(Err(error)),
+            }
+        })
+        .await
     }
 
     /// Marks the end of a graceful close: later calls are refused.

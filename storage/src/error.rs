@@ -91,6 +91,15 @@ pub enum StorageError {
         /// What it is.
         found: i64,
     },
+    /// So little space is left that what is appended might find none in its segment. Reads,
+    /// deletions and everything that frees space go on; appends do again when space is free.
+    #[error("{free_bytes} bytes are free, and {reserve_bytes} of them are kept: free some space")]
+    SpaceExhausted {
+        /// Free on the file system when it was measured last.
+        free_bytes: u64,
+        /// `reserve_bytes`.
+        reserve_bytes: u64,
+    },
     /// A batch that the journal's files cannot hold.
     #[error("a batch of {bytes} bytes is larger than the journal takes: {bytes_max}")]
     BatchTooLarge {

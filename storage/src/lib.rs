@@ -18,6 +18,7 @@ mod log_id;
 mod partition_log;
 mod recovery;
 mod segment;
+mod space;
 mod storage;
 mod tasks;
 mod write_behind;

@@ -149,6 +149,10 @@ impl Storage {
         for recovered in recovered {
             storage.adopt(recovered).await?;
         }
+        engine
+            .space
+            .measure(&engine.data_dir, || engine.dirty_bytes())
+            .await?;
         spawn(Class::Storage, write_behind::run(storage.clone())).detach();
         Ok((storage, report))
     }
@@ -302,12 +306,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::Journal`], [`StorageError::Offline`].
     pub async fn committed(&self, sequence: Sequence) -> Result<(), StorageError> {
-        let result = self
-            .engine()
-            .journal
-            .committed(sequence)
-            .await
-            .map_err(StorageError::from);
+        let result = self.engine().committed(sequence).await;
         if let Err(error) = &result {
             self.engine().fail(error);
         }

@@ -24,6 +24,7 @@ use crate::tasks::{Task, TaskKind};
 
 /// The write-behind sleeps at most so long while something is unwritten.
 const TICK: Duration = Duration::from_secs(1);
+
 /// Runs until the storage is closed or offline.
 pub(crate) async fn run(storage: Storage) {
     let engine = Rc::clone(storage.engine());
@@ -31,15 +32,23 @@ pub(crate) async fn run(storage: Storage) {
         if engine.is_offline() || engine.is_closing.get() {
             return;
         }
+        let measured = engine
+            .space
+            .measure(&engine.data_dir, || engine.dirty_bytes())
+            .await;
+        if let Err(error) = measured {
+            engine.fail(&error);
+            return;
+        }
         start_removals(&engine);
         start_writes(&engine);
         if engine.wants_checkpoint() {
             start_checkpoint(&storage);
         }
-        if engine.queues.aging.borrow().is_empty() {
+        if engine.queues.aging.borrow().is_empty() && !engine.space.is_short() {
             engine.wake.notified().await;
         } else {
-            // Only ages are waited for by time; everything else wakes.
+            // Only ages and space are waited for by time; everything else wakes.
             let _ = timeout(TICK, engine.wake.notified()).await;
         }
     }
@@ -60,14 +69,19 @@ fn start_writes(engine: &Rc<Engine>) {
 
 /// The log to write next: one that asked for it, else the oldest if there is a reason.
 fn next_log(engine: &Engine) -> Option<Rc<Log>> {
-    loop {
-        let Some(log) = engine.queues.flush.borrow_mut().pop_front() else {
+    let asking = engine.queues.flush.borrow().len();
+    for _ in 0..asking {
+        let Some(entry) = engine.queues.flush.borrow_mut().pop_front() else {
             break;
         };
-        if let Some(log) = log.upgrade() {
-            log.note_flush_taken();
-            return Some(log);
+        let Some(log) = entry.upgrade() else { continue };
+        if log.is_in_file_work() {
+            // Its turn comes when that has ended, which wakes us; a task that waits helps nobody.
+            engine.queues.flush.borrow_mut().push_back(entry);
+            continue;
         }
+        log.note_flush_taken();
+        return Some(log);
     }
     let mut aging = engine.queues.aging.borrow_mut();
     let is_pressed =

@@ -61,7 +61,6 @@ pub(crate) async fn write(
     // What an entry has applied, and what made a synced log skip segments it no longer has, must
     // not be lost itself; nor may files that were to be deleted outlive the last record of that.
     engine
-        .journal
         .committed(engine.last_sequence().max(encoded_through))
         .await?;
     wait_for_removals(engine).await?;

@@ -56,7 +56,7 @@ impl PartitionLog {
             self.log.check_changeable()?;
             if !self.log.engine.journal.has_room(bytes) {
                 self.log.engine.wake.notify_one();
-                self.log.engine.journal.room(bytes).await?;
+                self.log.engine.journal_room(bytes).await?;
                 continue;
             }
             if self
@@ -75,7 +75,7 @@ impl PartitionLog {
     ///
     /// # Errors
     /// [`StorageError::NoRoom`]: await [`Self::reserve`] and try again.
-    /// [`StorageError::BatchTooLarge`]; [`StorageError::BadBatch`]:
+    /// [`StorageError::SpaceExhausted`]; [`StorageError::BatchTooLarge`]; [`StorageError::BadBatch`]:
     /// the headers do not add up (nothing was appended). [`StorageError::Offline`],
     /// [`StorageError::LogDeleted`], [`StorageError::LogBusy`].
     pub fn append(
@@ -87,6 +87,7 @@ impl PartitionLog {
         let log = &*self.log;
         log.check_changeable()?;
         check_headers(batches, log.batch_bytes_max())?;
+        log.engine.space.check(batches.len() as u64)?;
         let mut state = log.state.borrow_mut();
         if !log.engine.journal.has_room(batches.len())
             || !log.make_room(&mut state, batches.len(), false)
@@ -254,6 +255,7 @@ impl Log {
         };
         let sequence = self.engine.journal.append(record);
         self.engine.add_dirty(batch.bytes);
+        self.engine.space.take(batch.bytes);
         self.engine
             .note_pending(sequence, state.log_end, self.me.clone());
         sequence

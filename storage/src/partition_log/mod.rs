@@ -210,6 +210,11 @@ impl Log {
         }
     }
 
+    /// Whether some task works on this log's files now.
+    pub(crate) fn is_in_file_work(&self) -> bool {
+        self.has_file_work.get()
+    }
+
     /// Waits until no other task works on this log's files, and takes that place.
     pub(crate) async fn file_work(self: &Rc<Self>) -> FileWork {
         while self.has_file_work.replace(true) {
@@ -235,6 +240,7 @@ pub(crate) struct FileWork {
 impl Drop for FileWork {
     fn drop(&mut self) {
         self.log.has_file_work.set(false);
+        self.log.engine.wake.notify_one();
         self.log.engine.progress.notify_waiters();
     }
 }

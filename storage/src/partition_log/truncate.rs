@@ -74,12 +74,8 @@ impl PartitionLog {
 
 impl Log {
     async fn truncate_to(self: &Rc<Self>, to: i64) -> Result<(), StorageError> {
-        let committed = self
-            .engine
-            .journal
-            .committed(self.engine.last_sequence())
-            .await;
-        self.fail_on_error(committed.map_err(StorageError::from))?;
+        let committed = self.engine.committed(self.engine.last_sequence()).await;
+        self.fail_on_error(committed)?;
         // Everything below the log end is made durable in segments first: then the entry that goes
         // into the journal has to carry one block at most.
         let end = {
@@ -285,7 +281,7 @@ impl Log {
             offset: cut.log_end,
         });
         // Not with the right to work on the files: the journal may wait for a checkpoint that does.
-        journal.committed(sequence).await?;
+        self.engine.committed(sequence).await?;
         let _work = self.file_work().await;
         self.install_cut(entry);
         self.condition.set(Condition::Truncating(None));

@@ -211,10 +211,13 @@ impl Log {
     /// allocated ahead fails, if it must, at the write.
     async fn allocate_ahead(&self, file: &File, next: &NextWrite) {
         let config = &self.engine.config;
-        let step = next
-            .from
-            .next_power_of_two()
-            .min(config.allocate_step_bytes_max);
+        let step_max = config
+            .allocate_step_bytes_max
+            .min(self.engine.space.allocate_step_max());
+        let step = next.from.next_power_of_two().min(step_max);
+        if step < ALLOCATE_FROM {
+            return;
+        }
         let limit = self.config.borrow().segment_bytes.max(block_ceil(next.to));
         let upto = block_floor((next.from + step).min(limit)).max(block_ceil(next.to));
         if file.allocate(next.from, upto - next.from).await.is_ok() {

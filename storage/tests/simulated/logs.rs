@@ -426,6 +426,57 @@ fn appends_wait_for_the_budget() {
     });
 }
 
+/// A file system that fills up: appends are refused before the segments find no space, the rest
+/// goes on, and appends do again when there is space.
+#[test]
+fn appends_are_refused_before_the_disk_is_full() {
+    let disk = Disk::new();
+    let full = disk.clone();
+    run(&disk, async move {
+        let config = storage::StorageConfig {
+            reserve_bytes: 1 << 20,
+            ..small_config()
+        };
+        full.set_capacity(4 << 20);
+        let (storage, _) = try_open(config).await.expect("open");
+        let log = storage
+            .create_log(
+                log_id(1),
+                LogConfig {
+                    retention_bytes: None,
+                    ..small_log()
+                },
+            )
+            .await
+            .expect("create");
+        let mut expected = Vec::new();
+        let mut refused = 0;
+        for number in 0..1000 {
+            let batch = Spec::new(number, 1, 9000).build();
+            log.reserve(batch.len()).await.expect("room");
+            match log.append(&batch, 0, wall_clock_ms()) {
+                Ok(appended) => {
+                    storage.committed(appended.sequence).await.expect("commit");
+                    expected.extend(crate::batches::stored(&batch, appended.base_offset, 0));
+                }
+                Err(StorageError::SpaceExhausted { .. }) => {
+                    refused += 1;
+                    runtime::time::sleep(std::time::Duration::from_secs(2)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(refused > 100, "{refused} refused");
+        storage.check_online().expect("online");
+        let half = log.log_end_offset() / 2;
+        log.advance_log_start(half).expect("advance");
+        storage.checkpoint().await.expect("checkpoint");
+        runtime::time::sleep(std::time::Duration::from_secs(3)).await;
+        append(&storage, &log, Spec::new(2000, 1, 9000)).await;
+        storage.close().await.expect("close");
+    });
+}
+
 #[test]
 fn ten_thousand_logs_are_created_closed_and_opened() {
     let disk = Disk::new();

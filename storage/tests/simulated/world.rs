@@ -31,6 +31,7 @@ pub(crate) fn small_config() -> StorageConfig {
         read_window_bytes: 8 << 10,
         chunk_bytes_max: 16 << 10,
         open_files_max: 8,
+        reserve_bytes: 64 << 10,
         checkpoint_tail_bytes_max: 8 << 10,
         ..StorageConfig::default()
     }
