@@ -143,13 +143,6 @@ impl Recovery {
             // The table was made after this log's deletion: its `Delete` must be ahead (I2).
             match record {
                 RecordView::Delete { .. } => self.unknown.remove(&incarnation),
-                _ if self
-                    .deleted
-                    .iter()
-                    .any(|log| log.incarnation == incarnation) =>
-                {
-                    false
-                }
                 _ => self.unknown.insert(incarnation),
             };
             return Ok(());
@@ -442,4 +435,131 @@ fn replay_append(
         rest = after;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::table::TableHeader;
+
+    const HEADER: TableHeader = TableHeader {
+        generation: 1,
+        shard: 0,
+        log_count: 0,
+        body_bytes: 0,
+        body_crc: 0,
+        replay_from: 10,
+        next_incarnation_counter: 4,
+        written_ms: 0,
+    };
+
+    fn recovery() -> Recovery {
+        let table = Table {
+            header: HEADER,
+            entries: Vec::new(),
+        };
+        let config = StorageConfig::default();
+        Recovery::new(
+            table,
+            PathBuf::from("journal"),
+            &config,
+            MemoryBudget::new(1 << 20),
+            0,
+        )
+    }
+
+    /// Applies records from sequence 10 on; answers the logs that are left.
+    fn replay(records: &[RecordView<'_>]) -> Result<Vec<u64>, StorageError> {
+        let mut recovery = recovery();
+        for (at, record) in records.iter().enumerate() {
+            recovery.apply(Sequence::from(10 + at as u64), *record)?;
+        }
+        recovery.check_end(9 + records.len() as u64)?;
+        let (logs, ..) = recovery.finish()?;
+        Ok(logs.iter().map(|log| log.incarnation).collect())
+    }
+
+    const CREATE: RecordView<'_> = RecordView::Create {
+        incarnation: 7 << 16,
+        topic: [1; 16],
+        partition: 0,
+    };
+    const EPOCH: RecordView<'_> = RecordView::EpochStart {
+        incarnation: 7 << 16,
+        epoch: 1,
+        start_offset: 0,
+    };
+    const DELETE: RecordView<'_> = RecordView::Delete {
+        incarnation: 7 << 16,
+    };
+
+    fn is_corruption<T: std::fmt::Debug>(result: &Result<T, StorageError>) -> bool {
+        matches!(result, Err(StorageError::Corruption { .. }))
+    }
+
+    /// The table was written after the log's deletion, the journal still has its records.
+    #[test]
+    fn a_record_of_an_unknown_log_is_dropped_only_if_its_delete_follows() {
+        assert_eq!(replay(&[EPOCH, EPOCH, DELETE]).expect("replay"), []);
+        let result = replay(&[EPOCH]);
+        assert!(is_corruption(&result), "{result:?}");
+        let result = replay(&[DELETE, EPOCH]);
+        assert!(is_corruption(&result), "{result:?}");
+    }
+
+    #[test]
+    fn a_log_created_in_the_journal_takes_its_records() {
+        assert_eq!(replay(&[CREATE, EPOCH]).expect("replay"), [7 << 16]);
+        assert_eq!(replay(&[CREATE, EPOCH, DELETE]).expect("replay"), []);
+    }
+
+    #[test]
+    fn a_record_that_does_not_follow_from_the_state_is_corruption() {
+        let wrong_offset = RecordView::EpochStart {
+            incarnation: 7 << 16,
+            epoch: 1,
+            start_offset: 5,
+        };
+        let wrong_position = RecordView::Append {
+            incarnation: 7 << 16,
+            base_offset: 0,
+            position: 9,
+            bytes: &[],
+        };
+        let no_tail_block = RecordView::Truncate {
+            incarnation: 7 << 16,
+            offset: 0,
+        };
+        for record in [wrong_offset, wrong_position, no_tail_block] {
+            let result = replay(&[CREATE, record]);
+            assert!(is_corruption(&result), "{result:?}");
+        }
+    }
+
+    /// The newest table is damaged, and the journal begins where that one ended.
+    #[test]
+    fn a_journal_that_does_not_reach_back_to_the_table_is_corruption() {
+        let mut recovery = recovery();
+        let result = recovery.apply(Sequence::from(12), CREATE);
+        assert!(is_corruption(&result), "{result:?}");
+        assert!(is_corruption(&recovery_end(14)));
+        assert!(recovery_end(9).is_ok());
+    }
+
+    fn recovery_end(last_sequence: u64) -> Result<(), StorageError> {
+        recovery().check_end(last_sequence)
+    }
+
+    /// An incarnation counter is never given out twice, not even when its log is gone.
+    #[test]
+    fn replay_raises_the_incarnation_counter() {
+        let mut recovery = recovery();
+        for (sequence, record) in [(10, CREATE), (11, DELETE)] {
+            recovery
+                .apply(Sequence::from(sequence), record)
+                .expect("apply");
+        }
+        let (.., next_incarnation_counter) = recovery.finish().expect("finish");
+        assert_eq!(next_incarnation_counter, 8);
+    }
 }
