@@ -41,22 +41,31 @@ impl Waiters {
     /// Wakes everybody: the journal failed or ended.
     pub(super) fn wake_all(&self) {
         self.wake_through(u64::MAX);
-        self.closed.notify_one();
+        self.closed.notify_waiters();
     }
 
     /// The mark of the orderly end is written.
     pub(super) fn set_closed(&self) {
         self.is_closed.set(true);
-        self.closed.notify_one();
+        self.closed.notify_waiters();
     }
 
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.get()
     }
 
-    /// Waits for [`Self::set_closed`] or a failure.
-    pub(super) async fn closed(&self) {
-        if !self.is_closed.get() {
+    /// Waits for [`Self::set_closed`] or a failure before it.
+    pub(super) async fn closed(
+        &self,
+        failed: &RefCell<Option<JournalFailed>>,
+    ) -> Result<(), JournalFailed> {
+        loop {
+            if self.is_closed.get() {
+                return Ok(());
+            }
+            if let Some(failed) = &*failed.borrow() {
+                return Err(failed.clone());
+            }
             self.closed.notified().await;
         }
     }
@@ -72,7 +81,11 @@ pub(super) struct Committed {
 
 impl Committed {
     pub(super) fn new(journal: Rc<Shared>, sequence: u64) -> Self {
-        Self { journal, sequence, id: None }
+        Self {
+            journal,
+            sequence,
+            id: None,
+        }
     }
 }
 
@@ -91,14 +104,20 @@ impl Future for Committed {
         }
         let waiters = &this.journal.waiters;
         let mut waiting = waiters.waiting.borrow_mut();
-        let known = this.id.and_then(|id| waiting.iter_mut().find(|other| other.id == id));
+        let known = this
+            .id
+            .and_then(|id| waiting.iter_mut().find(|other| other.id == id));
         match known {
             Some(known) => known.waker.clone_from(context.waker()),
             None => {
                 let id = waiters.next_id.replace(waiters.next_id.get() + 1);
                 this.id = Some(id);
                 let waker = context.waker().clone();
-                waiting.push(Waiting { id, sequence: this.sequence, waker });
+                waiting.push(Waiting {
+                    id,
+                    sequence: this.sequence,
+                    waker,
+                });
             }
         }
         Poll::Pending
@@ -108,7 +127,11 @@ impl Future for Committed {
 impl Drop for Committed {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.journal.waiters.waiting.borrow_mut().retain(|waiting| waiting.id != id);
+            self.journal
+                .waiters
+                .waiting
+                .borrow_mut()
+                .retain(|waiting| waiting.id != id);
         }
     }
 }

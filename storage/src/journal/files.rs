@@ -1,21 +1,30 @@
 //! The journal's files: made ahead, pre-written, used in turn, recycled when they are released.
 //!
 //! *Durability*: a file is used only after its filler and header are synced and its directory entry is
-//! too. A released file is written again only when the file in use is full, so the newest group always
-//! stands somewhere.
+//! too. *Invariants*
+//! - F1. A released file is given away only when the first group of its successor is durable, so the
+//!   newest group always stands somewhere.
+//! - F2. The writer never waits for a release: a checkpoint has to commit before it can release
+//!   anything. When no file is free it makes one, beyond the limit if need be; what keeps it from that
+//!   is that ordinary records are not admitted to the last file ([`Files::has_space`]).
+//!
+//! *Limits*: `files_max` files for ordinary records; [`AHEAD`] free ones are kept ready.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::rc::Weak;
+use std::rc::Rc;
+use std::time::Duration;
 
 use runtime::buffer::{AlignedBuf, BLOCK_BYTES};
 use runtime::dir;
 use runtime::file::{Durability, File, OpenMode};
 use runtime::sync::Notify;
+use runtime::time::timeout;
 
-use super::format::{self, FILLER, FileHeader, encode_file_header};
+use super::format::{FILLER, JournalId, encode_file_header};
 use super::replay::Replayed;
+use super::scan::Found;
 use super::{JournalConfig, Shared};
 use crate::error::StorageError;
 
@@ -23,8 +32,12 @@ use crate::error::StorageError;
 const FIRST_FILE_BYTES: u64 = 4 << 20;
 /// Bytes of filler that are written at once.
 const FILL_BYTES: u64 = 1 << 20;
-/// Free files that are kept ready.
-const AHEAD: usize = 1;
+/// Free files that are kept ready: one to go on in, one in reserve for records that free space.
+const AHEAD: usize = 2;
+/// After this time the making of a file is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Blocks that what has gathered may take beyond its bytes: headers and padding of two groups.
+const ROUNDING_BYTES: u64 = 3 * BLOCK_BYTES as u64;
 
 /// One file.
 #[derive(Clone)]
@@ -35,71 +48,43 @@ pub(super) struct JournalFile {
     pub(super) file: File,
 }
 
+pub(super) fn file_name(number: u64) -> String {
+    format!("{number:08}.journal")
+}
+
 /// A file that holds records which are not released.
 struct Live {
     file: JournalFile,
-    /// Newest sequence in it; `u64::MAX` while it is written.
+    /// Newest sequence in it; `u64::MAX` while the newest group of all is in it (F1).
     last: u64,
 }
 
 /// All files of a journal.
 pub(super) struct Files {
     dir: PathBuf,
+    pub(super) journal: JournalId,
     file_bytes: u64,
     files_max: usize,
-    /// Oldest first; the last one is in use.
+    /// Oldest first; the last one is in use, once one is.
     live: RefCell<VecDeque<Live>>,
     free: RefCell<VecDeque<JournalFile>>,
-    /// Files that hold nothing any more and are too small to be used again.
+    /// Files that hold nothing any more and are too small or too many to be used again.
     retired: RefCell<Vec<JournalFile>>,
     next_number: Cell<u64>,
-    /// Bytes used of the file in use.
-    used: Cell<u64>,
-    pub(super) freed: Notify,
+    /// The next file that is made is the very first.
+    is_first: Cell<bool>,
+    /// Bytes used of the file in use; none is before the first one is begun.
+    used: Cell<Option<u64>>,
+    /// Bytes of the group in flight.
+    claimed: Cell<u64>,
+    /// Newest sequence of the file that ended last, until its successor's first group is durable.
+    ended_last: Cell<Option<u64>>,
+    /// Everything through this sequence was released.
+    released: Cell<u64>,
+    is_making: Cell<bool>,
+    has_make_failed: Cell<bool>,
+    made: Notify,
     pub(super) wanted: Notify,
-}
-
-/// Opens every journal file of a directory, which is made if it is not there.
-pub(super) async fn scan(dir: &Path) -> Result<Vec<JournalFile>, StorageError> {
-    let io = |operation, path: &Path, error| StorageError::io(operation, path, error);
-    if !dir::exists(dir).await.map_err(|e| io("look for", dir, e))? {
-        dir::create_dir_all(dir).await.map_err(|e| io("create", dir, e))?;
-        if let Some(parent) = dir.parent() {
-            dir::sync_dir(parent).await.map_err(|e| io("fsync directory", parent, e))?;
-        }
-    }
-    let mut found = Vec::new();
-    for entry in dir::read_dir(dir).await.map_err(|e| io("read directory", dir, e))? {
-        let number = entry.name.strip_suffix(".journal").and_then(|stem| stem.parse().ok());
-        let Some(number) = number else { continue };
-        let path = dir.join(&entry.name);
-        let file = File::open(&path, OpenMode::ReadWrite).await.map_err(|e| io("open", &path, e))?;
-        let block = file.read_at(0, BLOCK_BYTES).await.map_err(|e| io("read", &path, e))?;
-        match format::decode_file_header(&block) {
-            FileHeader::Valid { bytes } => found.push(JournalFile { number, path, bytes, file }),
-            FileHeader::Version(version) => {
-                let (found, supported) = (version, format::FORMAT_VERSION);
-                return Err(StorageError::FormatVersion { file: path, found, supported });
-            }
-            // A group behind a damaged header: that file was in use, and nothing may be guessed.
-            FileHeader::Invalid if has_group(&file).await.map_err(|e| io("read", &path, e))? => {
-                let expected = "a valid file header before its groups";
-                return Err(StorageError::corruption(&path, 0, expected, "another"));
-            }
-            // Its making was interrupted: it is made again under another number, and overwritten never.
-            FileHeader::Invalid => {
-                dir::remove_file(&path).await.map_err(|e| io("delete", &path, e))?;
-            }
-        }
-    }
-    found.sort_by_key(|file| file.number);
-    Ok(found)
-}
-
-/// Whether a group begins where the first one of a file does.
-async fn has_group(file: &File) -> std::io::Result<bool> {
-    let block = file.read_at(BLOCK_BYTES as u64, BLOCK_BYTES).await?;
-    Ok(format::GroupHeader::decode(&block).is_some())
 }
 
 impl Files {
@@ -107,57 +92,109 @@ impl Files {
     pub(super) fn new(
         dir: &Path,
         config: &JournalConfig,
-        found: Vec<JournalFile>,
+        found: Found,
         replayed: &Replayed,
     ) -> Self {
-        let next_number = found.last().map_or(0, |file| file.number + 1);
-        let (mut live, mut free, mut retired) = (Vec::new(), VecDeque::new(), Vec::new());
-        for file in found {
-            match replayed.live.iter().find(|(number, _)| *number == file.number) {
-                Some((_, last)) => live.push(Live { file, last: *last }),
+        let (journal, is_first) = (
+            found.journal.unwrap_or_else(JournalId::draw),
+            found.files.is_empty(),
+        );
+        let all = found.files.iter().chain(&found.unfinished);
+        let next_number = all.map(|file| file.number + 1).max().unwrap_or(0);
+        let (mut free, mut retired) = (VecDeque::new(), Vec::new());
+        let mut live: Vec<Option<Live>> = replayed.live.iter().map(|_| None).collect();
+        for file in found.files {
+            let place = replayed
+                .live
+                .iter()
+                .position(|(number, _)| *number == file.number);
+            match place {
+                Some(place) => {
+                    live[place] = Some(Live {
+                        last: replayed.live[place].1,
+                        file,
+                    })
+                }
                 None if file.bytes >= config.file_bytes => free.push_back(file),
                 None => retired.push(file),
             }
         }
-        live.sort_by_key(|live| live.last);
         Self {
             dir: dir.to_owned(),
+            journal,
             file_bytes: config.file_bytes,
             files_max: config.files_max,
-            live: RefCell::new(live.into()),
+            live: RefCell::new(live.into_iter().flatten().collect()),
             free: RefCell::new(free),
             retired: RefCell::new(retired),
             next_number: Cell::new(next_number),
-            used: Cell::new(u64::MAX),
-            freed: Notify::new(),
+            is_first: Cell::new(is_first),
+            used: Cell::new(None),
+            claimed: Cell::new(0),
+            ended_last: Cell::new(None),
+            released: Cell::new(0),
+            is_making: Cell::new(false),
+            has_make_failed: Cell::new(false),
+            made: Notify::new(),
             wanted: Notify::new(),
         }
     }
 
-    /// Whether `bytes` more fit without the last file that may be begun.
-    pub(super) fn has_space(&self, bytes: u64) -> bool {
+    /// Whether an ordinary record of `bytes` may be added to `gathered` bytes: both must fit without
+    /// the file that is kept in reserve. Counted are files that exist, not those that could be made.
+    pub(super) fn has_space(&self, gathered: usize, bytes: usize) -> bool {
         let live = self.live.borrow();
-        let left = live.back().map_or(0, |in_use| in_use.file.bytes.saturating_sub(self.used.get()));
-        let files_max = self.files_max.max(3);
-        // What is left of the last file is kept as well: a checkpoint has to commit to free others.
-        live.len() < files_max && left >= bytes || live.len() + 1 < files_max
+        let Some(in_use) = live.back() else {
+            return false;
+        };
+        if live.len() >= self.files_max {
+            return false;
+        }
+        let needed = (gathered + bytes) as u64 + ROUNDING_BYTES;
+        let used = self
+            .used
+            .get()
+            .unwrap_or(u64::MAX)
+            .saturating_add(self.claimed.get());
+        let left = in_use.file.bytes.saturating_sub(used);
+        let free = self.free.borrow().len();
+        // As long as there is no file in reserve, a part of this one is.
+        let kept = if free == 0 { in_use.file.bytes / 4 } else { 0 };
+        // A record that does not fit beside what has gathered would take a file more: it waits until
+        // that is written.
+        let fits_next = gathered == 0 || needed <= self.file_bytes - BLOCK_BYTES as u64;
+        needed + kept <= left || free >= 2 && fits_next
     }
 
+    /// Bytes used of those allowed; 100 also when nothing but a release can make room.
     pub(super) fn used_percent(&self) -> u64 {
-        let live = self.live.borrow();
-        let full: u64 = live.iter().rev().skip(1).map(|live| live.file.bytes).sum();
-        let used = full + self.used.get().min(self.file_bytes);
-        used * 100 / (self.file_bytes * self.files_max as u64)
+        let (live, free) = (self.live.borrow(), self.free.borrow().len());
+        let makes_no_more = self.has_make_failed.get() || live.len() + free >= self.files_max;
+        if live.len() >= 2 && free < AHEAD && makes_no_more {
+            return 100;
+        }
+        let ended: u64 = live.iter().rev().skip(1).map(|live| live.file.bytes).sum();
+        let used = ended + self.used.get().unwrap_or(0);
+        (used * 100 / (self.file_bytes * self.files_max as u64)).min(100)
     }
 
     /// Frees files without records after `sequence`. Whether there were any.
     pub(super) fn release_through(&self, sequence: u64) -> bool {
-        let mut live = self.live.borrow_mut();
+        self.released.set(self.released.get().max(sequence));
+        self.free_released()
+    }
+
+    fn free_released(&self) -> bool {
+        let (mut live, mut free) = (self.live.borrow_mut(), self.free.borrow_mut());
         let before = live.len();
-        while live.len() > 1 && live.front().is_some_and(|oldest| oldest.last <= sequence) {
+        while live.len() > 1
+            && live
+                .front()
+                .is_some_and(|oldest| oldest.last <= self.released.get())
+        {
             if let Some(Live { file, .. }) = live.pop_front() {
-                if file.bytes >= self.file_bytes {
-                    self.free.borrow_mut().push_back(file);
+                if file.bytes >= self.file_bytes && live.len() + free.len() < self.files_max {
+                    free.push_back(file);
                 } else {
                     self.retired.borrow_mut().push(file);
                 }
@@ -165,65 +202,107 @@ impl Files {
         }
         let is_freed = live.len() < before;
         if is_freed {
-            self.freed.notify_one();
             self.wanted.notify_one();
         }
         is_freed
     }
 
-    /// Bytes used of the file in use, or beyond its end when there is none.
+    /// The file in use and how much of it is used.
     pub(super) fn position(&self) -> Option<(JournalFile, u64)> {
-        let used = self.used.get();
+        let used = self.used.get()?;
         let live = self.live.borrow();
-        live.back().filter(|_| used != u64::MAX).map(|in_use| (in_use.file.clone(), used))
+        live.back().map(|in_use| (in_use.file.clone(), used))
     }
 
-    pub(super) fn advance(&self, bytes: u64) {
-        self.used.set(self.used.get() + bytes);
+    /// A group of `bytes` is about to be written.
+    pub(super) fn claim(&self, bytes: u64) {
+        self.claimed.set(bytes);
     }
 
-    /// Ends the file in use, whose newest record is `last`, and begins a free one.
-    ///
-    /// Waits until one is free: made, or released.
-    pub(super) async fn begin_next(&self, last: u64) -> Result<JournalFile, StorageError> {
-        loop {
-            let free = self.free.borrow_mut().pop_front();
-            if let Some(file) = free {
-                return Ok(self.begin(file, last));
-            }
-            let (is_first, count) = (self.next_number.get() == 0, self.live.borrow().len());
-            // The last file beyond the limit is for a start that finds every file in use.
-            if count < self.files_max || self.used.get() == u64::MAX {
-                let bytes = if is_first { self.file_bytes.min(FIRST_FILE_BYTES) } else { self.file_bytes };
-                let file = self.make(bytes).await?;
-                return Ok(self.begin(file, last));
-            }
-            self.freed.notified().await;
-        }
-    }
-
-    fn begin(&self, file: JournalFile, last: u64) -> JournalFile {
-        let mut live = self.live.borrow_mut();
-        if self.used.get() != u64::MAX
-            && let Some(ended) = live.back_mut()
-        {
-            ended.last = last;
-        }
-        live.push_back(Live { file: file.clone(), last: u64::MAX });
-        self.used.set(BLOCK_BYTES as u64);
-        self.wanted.notify_one();
-        file
-    }
-
-    /// Makes a file: filler, header, sync, directory entry.
-    async fn make(&self, bytes: u64) -> Result<JournalFile, StorageError> {
-        let number = self.next_number.replace(self.next_number.get() + 1);
-        let path = self.dir.join(format!("{number:08}.journal"));
-        let io = |operation| {
-            let path = path.clone();
-            move |error| StorageError::io(operation, &path, error)
+    /// The claimed group is durable. Whether files came free.
+    pub(super) fn advance(&self) -> bool {
+        let bytes = self.claimed.replace(0);
+        let used = self
+            .used
+            .get()
+            .expect("a group is written to the file in use");
+        self.used.set(Some(used + bytes));
+        let Some(last) = self.ended_last.take() else {
+            return false;
         };
-        let file = File::open(&path, OpenMode::CreateNew).await.map_err(io("create"))?;
+        let mut live = self.live.borrow_mut();
+        assert!(live.len() >= 2, "a file ended and another began");
+        let ended = live.len() - 2;
+        live[ended].last = last;
+        drop(live);
+        self.free_released()
+    }
+
+    /// Ends the file in use, whose newest record is `last`, and begins a free one, which is made if
+    /// there is none (F2).
+    pub(super) async fn begin_next(&self, last: u64) -> Result<(), StorageError> {
+        let file = loop {
+            if let Some(file) = self.free.borrow_mut().pop_front() {
+                break file;
+            }
+            if self.is_making.get() {
+                self.made.notified().await;
+                continue;
+            }
+            let first_bytes = self.file_bytes.min(FIRST_FILE_BYTES);
+            let bytes = if self.is_first.take() {
+                first_bytes
+            } else {
+                self.file_bytes
+            };
+            break self.make(bytes).await?;
+        };
+        if self.used.get().is_some() {
+            assert!(
+                self.ended_last.get().is_none(),
+                "a file that was begun holds a group"
+            );
+            self.ended_last.set(Some(last));
+        }
+        self.live.borrow_mut().push_back(Live {
+            file,
+            last: u64::MAX,
+        });
+        self.used.set(Some(BLOCK_BYTES as u64));
+        self.wanted.notify_one();
+        Ok(())
+    }
+
+    /// Makes a file, and removes what there is of it if that fails. One at a time.
+    async fn make(&self, bytes: u64) -> Result<JournalFile, StorageError> {
+        assert!(
+            !self.is_making.replace(true),
+            "files are made one at a time"
+        );
+        let number = self.next_number.replace(self.next_number.get() + 1);
+        let path = self.dir.join(file_name(number));
+        let made = self.make_at(&path, number, bytes).await;
+        if made.is_err() {
+            // It has no valid header, so the next start removes it if this does not.
+            let _ = dir::remove_file(&path).await;
+        }
+        self.has_make_failed.set(made.is_err());
+        self.is_making.set(false);
+        self.made.notify_one();
+        made
+    }
+
+    /// Filler, sync, header, directory entry, in this order.
+    async fn make_at(
+        &self,
+        path: &Path,
+        number: u64,
+        bytes: u64,
+    ) -> Result<JournalFile, StorageError> {
+        let io = |operation| move |error| StorageError::io(operation, path, error);
+        let file = File::open(path, OpenMode::CreateNew)
+            .await
+            .map_err(io("create"))?;
         file.allocate(0, bytes).await.map_err(io("allocate"))?;
         let mut filler = AlignedBuf::zeroed(FILL_BYTES.min(bytes) as usize);
         filler.fill(FILLER);
@@ -232,16 +311,27 @@ impl Files {
         while at < bytes {
             let part = filler.sub(0..(bytes - at).min(FILL_BYTES) as usize);
             let len = part.len() as u64;
-            file.write_at(at, part, Durability::Buffered).await.map_err(io("write"))?;
+            file.write_at(at, part, Durability::Buffered)
+                .await
+                .map_err(io("write"))?;
             at += len;
         }
         file.sync_data().await.map_err(io("fdatasync"))?;
         let mut header = AlignedBuf::zeroed(BLOCK_BYTES);
-        let encoded = encode_file_header(bytes);
+        let encoded = encode_file_header(bytes, self.journal);
         header[..encoded.len()].copy_from_slice(&encoded);
-        file.write_at(0, header.freeze(), Durability::DataSync).await.map_err(io("write"))?;
-        dir::sync_dir(&self.dir).await.map_err(io("fsync directory of"))?;
-        Ok(JournalFile { number, path, bytes, file })
+        file.write_at(0, header.freeze(), Durability::DataSync)
+            .await
+            .map_err(io("write"))?;
+        dir::sync_dir(&self.dir)
+            .await
+            .map_err(io("fsync directory of"))?;
+        Ok(JournalFile {
+            number,
+            path: path.to_owned(),
+            bytes,
+            file,
+        })
     }
 
     async fn remove_retired(&self) {
@@ -255,30 +345,28 @@ impl Files {
 
     fn wants_more(&self) -> bool {
         let (live, free) = (self.live.borrow().len(), self.free.borrow().len());
-        free < AHEAD && live + free < self.files_max
+        free < AHEAD && live + free < self.files_max && !self.is_making.get()
     }
 }
 
-/// Keeps a file ready ahead of the writer, until the journal is gone.
-pub(super) async fn make_ahead(journal: Weak<Shared>) {
-    while let Some(shared) = journal.upgrade() {
-        if shared.failed.borrow().is_some() || shared.waiters.is_closed() {
-            return;
-        }
-        shared.files.remove_retired().await;
-        if !shared.files.wants_more() {
-            shared.files.wanted.notified().await;
+/// Keeps files ready ahead of the writer, until the journal fails or is closed.
+pub(super) async fn make_ahead(shared: Rc<Shared>) {
+    let files = &shared.files;
+    while shared.failed.borrow().is_none() && !shared.waiters.is_closed() {
+        files.remove_retired().await;
+        if !files.wants_more() {
+            files.wanted.notified().await;
             continue;
         }
-        match shared.files.make(shared.files.file_bytes).await {
+        match files.make(files.file_bytes).await {
             Ok(file) => {
-                shared.files.free.borrow_mut().push_back(file);
-                shared.files.freed.notify_one();
+                files.free.borrow_mut().push_back(file);
+                shared.room.notify_waiters();
             }
-            // The writer meets the same trouble when it needs the file, and answers for it.
+            // Nothing is lost: ordinary records wait, the others still have the file in reserve.
             Err(error) => {
                 tracing::warn!(%error, "a journal file could not be made ahead");
-                shared.files.wanted.notified().await;
+                let _ = timeout(RETRY, files.wanted.notified()).await;
             }
         }
     }

@@ -1,26 +1,52 @@
 //! Bytes of journal files: the file header and the group header. `docs/storage-format.md` has the tables.
 
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 use crate::codec::FieldReader;
 
 /// Version of the format of files and groups.
 pub(super) const FORMAT_VERSION: u32 = 1;
 const FILE_MAGIC: u32 = 0x4a42_5346;
 const GROUP_MAGIC: u32 = 0x4a42_5347;
-pub(super) const FILE_HEADER_BYTES: usize = 24;
+pub(super) const FILE_HEADER_BYTES: usize = 32;
+/// Where a file's CRC stands; it covers what is before it.
+const FILE_CRC_AT: usize = 24;
 pub(super) const GROUP_HEADER_BYTES: usize = 64;
 /// Where a group's CRC stands; it covers the header with zeros there, and the records.
 const CRC_AT: usize = 52;
 /// What files are filled with before they are used: not zero, since hypervisors unmap zeros.
 pub(super) const FILLER: u8 = 0xa5;
 
+/// Drawn when a journal is made, and stated by every file and group of it.
+///
+/// Clients choose the bytes of records; since they cannot know this number, nothing that they send can
+/// look like a group, wherever it comes to stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct JournalId(u64);
+
+impl JournalId {
+    /// A number that nobody can guess: the standard library seeds its hashers with system entropy.
+    pub(super) fn draw() -> Self {
+        JournalId(RandomState::new().build_hasher().finish())
+    }
+}
+
+impl fmt::Display for JournalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// The first bytes of a file.
-pub(super) fn encode_file_header(bytes: u64) -> [u8; FILE_HEADER_BYTES] {
+pub(super) fn encode_file_header(bytes: u64, journal: JournalId) -> [u8; FILE_HEADER_BYTES] {
     let mut header = [0; FILE_HEADER_BYTES];
     header[..4].copy_from_slice(&FILE_MAGIC.to_le_bytes());
     header[4..8].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
     header[8..16].copy_from_slice(&bytes.to_le_bytes());
-    let crc = crc32c::crc32c(&header[..16]);
-    header[16..20].copy_from_slice(&crc.to_le_bytes());
+    header[16..24].copy_from_slice(&journal.0.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..FILE_CRC_AT]);
+    header[FILE_CRC_AT..FILE_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
     header
 }
 
@@ -28,30 +54,35 @@ pub(super) fn encode_file_header(bytes: u64) -> [u8; FILE_HEADER_BYTES] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileHeader {
     /// A file of this version and size.
-    Valid { bytes: u64 },
-    /// A file of another version.
+    Valid { bytes: u64, journal: JournalId },
+    /// A file of another version, whose header may look different from there on.
     Version(u32),
-    /// Not the header of a journal file: its making was interrupted.
+    /// Not the header of a journal file: its making was interrupted, or it is damaged.
     Invalid,
 }
 
 pub(super) fn decode_file_header(block: &[u8]) -> FileHeader {
     let read = || {
         let mut fields = FieldReader::new(block);
-        let (magic, version) = (fields.u32().ok()?, fields.u32().ok()?);
-        let (bytes, crc) = (fields.u64().ok()?, fields.u32().ok()?);
-        (magic == FILE_MAGIC && crc32c::crc32c(&block[..16]) == crc).then_some((version, bytes))
+        if fields.u32().ok()? != FILE_MAGIC {
+            return None;
+        }
+        let version = fields.u32().ok()?;
+        if version != FORMAT_VERSION {
+            return Some(FileHeader::Version(version));
+        }
+        let (bytes, journal) = (fields.u64().ok()?, JournalId(fields.u64().ok()?));
+        let is_valid = crc32c::crc32c(block.get(..FILE_CRC_AT)?) == fields.u32().ok()?;
+        is_valid.then_some(FileHeader::Valid { bytes, journal })
     };
-    match read() {
-        Some((FORMAT_VERSION, bytes)) => FileHeader::Valid { bytes },
-        Some((version, _)) => FileHeader::Version(version),
-        None => FileHeader::Invalid,
-    }
+    read().unwrap_or(FileHeader::Invalid)
 }
 
 /// The header of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct GroupHeader {
+    /// The journal it belongs to.
+    pub(super) journal: JournalId,
     /// The use of the file that the group belongs to; grows by one with each file that is begun.
     pub(super) lap: u64,
     /// The start of the broker that wrote it.
@@ -97,6 +128,7 @@ impl GroupHeader {
         h[36..40].copy_from_slice(&self.payload_bytes.to_le_bytes());
         h[40..48].copy_from_slice(&self.durable.to_le_bytes());
         h[48..52].copy_from_slice(&self.previous_crc.to_le_bytes());
+        h[56..64].copy_from_slice(&self.journal.0.to_le_bytes());
         group[..GROUP_HEADER_BYTES].copy_from_slice(&h);
         let crc = crc32c::crc32c(&group[..GROUP_HEADER_BYTES + self.payload_bytes as usize]);
         group[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
@@ -121,6 +153,7 @@ impl GroupHeader {
             durable: fields.u64().ok()?,
             previous_crc: fields.u32().ok()?,
             crc: fields.u32().ok()?,
+            journal: JournalId(fields.u64().ok()?),
         })
     }
 

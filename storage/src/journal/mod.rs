@@ -5,20 +5,24 @@
 //! *Durability*: [`Journal::committed`] answers after one aligned durable write that held the record.
 //! *Invariants*
 //! - I1. One group is in flight at most; the next gathers meanwhile. So a torn group is the last one.
-//! - I2. A group states the file use (lap) it belongs to, its predecessor's CRC and the sequence that
-//!   was durable when it was written: old content of a recycled file is never taken for new, and damage
-//!   in the middle is told from a torn end.
-//! - I3. A start writes into a fresh file use; it never appends to what it replayed.
-//! - I4. After a failed write nothing is written, answered or retried any more.
+//! - I2. A group states the journal and the file use (lap) it belongs to, its predecessor's CRC and the
+//!   sequence that was durable when it was written: old content of a recycled file is never taken for
+//!   new, and damage in the middle is told from a torn end.
+//! - I3. A start makes durable what it replayed, then writes into a fresh file use; it never appends to
+//!   what it replayed.
+//! - I4. After a failed write nothing is written, taken, answered or retried any more.
 //!
-//! *Limits*: `group_bytes_max` a gathering group, `files_max` files of `file_bytes`; the last free file is
-//! kept for records that free space ([`Journal::has_room`]).
+//! *Limits*: `group_bytes_max` a gathering group, `files_max` files of `file_bytes`; the last file is
+//! kept for records that free space ([`Journal::has_room`]). The tasks of a journal that is neither
+//! closed nor failed last as long as their executor.
 
 mod committed;
 mod files;
 mod format;
+mod reader;
 mod record;
 mod replay;
+mod scan;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -70,15 +74,20 @@ pub struct JournalFailed {
 pub struct JournalConfig {
     /// Size of one file. 64 KiB – 4 GiB, whole blocks.
     pub file_bytes: u64,
-    /// Files that may be in use. 2 – 1024.
+    /// Files that may be in use: one, another to go on in, and one in reserve at least. 3 – 1024.
     pub files_max: usize,
     /// Bytes that one group gathers before a further one is begun. A larger record has a group alone.
+    /// 4 KiB – 1 GiB; a quarter of a file at most counts.
     pub group_bytes_max: usize,
 }
 
 impl Default for JournalConfig {
     fn default() -> Self {
-        JournalConfig { file_bytes: 64 << 20, files_max: 8, group_bytes_max: 1 << 20 }
+        JournalConfig {
+            file_bytes: 64 << 20,
+            files_max: 8,
+            group_bytes_max: 1 << 20,
+        }
     }
 }
 
@@ -153,13 +162,13 @@ struct Gathering {
 
 impl Journal {
     /// Opens the journal in `dir`, gives every record from `replay_from` on to `visitor`, in order, and
-    /// begins a fresh file use.
+    /// begins a fresh file use. Who names `replay_from` has every effect of the records before it.
     ///
     /// # Errors
     /// [`StorageError::Corruption`] when a record that was durable cannot be read, or records between
-    /// `replay_from` and the oldest file are missing; [`StorageError::FormatVersion`];
-    /// [`StorageError::Io`], [`StorageError::DiskFull`]; what the visitor answers. Nothing was changed
-    /// then.
+    /// `replay_from` and the oldest file, or before `replay_from`, are missing;
+    /// [`StorageError::FormatVersion`]; what the visitor answers: nothing was changed then.
+    /// [`StorageError::Io`], [`StorageError::DiskFull`].
     pub async fn open(
         dir: &Path,
         mut config: JournalConfig,
@@ -168,19 +177,13 @@ impl Journal {
     ) -> Result<(Journal, ReplayReport), StorageError> {
         check(&config)?;
         config.group_bytes_max = config.group_bytes_max.min(config.file_bytes as usize / 4);
-        let found = files::scan(dir).await?;
-        let replayed = replay::replay(&found, replay_from, visitor).await?;
-        // What was found counts from now on, records and the headers of free files; after a kill it
-        // may not be durable yet.
-        for file in &found {
-            let synced = file.file.sync_data().await;
-            synced.map_err(|error| StorageError::io("fdatasync", &file.path, error))?;
+        let found = scan::scan(dir).await?;
+        let replayed = replay::replay(dir, &found, replay_from, visitor).await?;
+        for file in &found.unfinished {
+            let removed = runtime::dir::remove_file(&file.path).await;
+            removed.map_err(|error| StorageError::io("delete", &file.path, error))?;
         }
-        for dir in [Some(dir), dir.parent()].into_iter().flatten() {
-            let synced = runtime::dir::sync_dir(dir).await;
-            synced.map_err(|error| StorageError::io("fsync directory", dir, error))?;
-        }
-        let last = replayed.last_sequence.max(u64::from(replay_from).saturating_sub(1));
+        let last = replayed.last_sequence;
         let files = Files::new(dir, &config, found, &replayed);
         let shared = Rc::new(Shared {
             config,
@@ -200,7 +203,7 @@ impl Journal {
         let mut writer = writer::Writer::new(&shared, &replayed);
         writer.begin().await?;
         task::spawn(Class::Network, writer.run()).detach();
-        task::spawn(Class::Background, files::make_ahead(Rc::downgrade(&shared))).detach();
+        task::spawn(Class::Background, files::make_ahead(shared.clone())).detach();
         Ok((Journal(shared), replayed.report))
     }
 
@@ -211,18 +214,31 @@ impl Journal {
     pub fn append(&self, record: RecordView<'_>) -> Sequence {
         let shared = &self.0;
         let bytes = record.encoded_bytes();
-        assert!(bytes <= self.record_bytes_max(), "a record of {bytes} bytes fits in no journal file");
+        assert!(
+            bytes <= self.record_bytes_max(),
+            "a record of {bytes} bytes fits in no journal file"
+        );
         let sequence = shared.last.get() + 1;
+        shared.last.set(sequence);
+        // Nobody will write it; whoever waits for it is told so.
+        if shared.failed.borrow().is_some() {
+            return Sequence(sequence);
+        }
         let mut gathering = shared.gathering.borrow_mut();
-        let fits = gathering.back().is_some_and(|group| group.buffer.remaining() >= bytes + BLOCK_BYTES);
+        let fits = gathering
+            .back()
+            .is_some_and(|group| group.buffer.remaining() >= bytes + BLOCK_BYTES);
         if !fits {
             let buffer = shared.buffer_for(bytes);
-            gathering.push_back(Gathering { buffer, first: sequence, records: 0 });
+            gathering.push_back(Gathering {
+                buffer,
+                first: sequence,
+                records: 0,
+            });
         }
         let group = gathering.back_mut().expect("a group was begun above");
         record.encode(&mut group.buffer);
         group.records += 1;
-        shared.last.set(sequence);
         shared.work.notify_one();
         Sequence(sequence)
     }
@@ -234,7 +250,10 @@ impl Journal {
     ///
     /// # Cancel safety
     /// Nothing is lost by a dropped wait.
-    pub fn committed(&self, sequence: Sequence) -> impl Future<Output = Result<(), JournalFailed>> + use<> {
+    pub fn committed(
+        &self,
+        sequence: Sequence,
+    ) -> impl Future<Output = Result<(), JournalFailed>> + use<> {
         committed::Committed::new(self.0.clone(), sequence.0)
     }
 
@@ -254,7 +273,7 @@ impl Journal {
     }
 
     /// Whether an append of `bytes` would neither wait for the group in flight nor take the space that
-    /// is kept for records that free space.
+    /// is kept for records that free space. Those are appended without asking.
     pub fn has_room(&self, bytes: usize) -> bool {
         let shared = &self.0;
         if shared.failed.borrow().is_some() {
@@ -264,7 +283,7 @@ impl Journal {
         let gathered: usize = gathering.iter().map(|group| group.buffer.len()).sum();
         let fits = gathering.is_empty()
             || gathering.len() == 1 && gathered + bytes < shared.config.group_bytes_max;
-        fits && shared.files.has_space((gathered + bytes + 2 * BLOCK_BYTES) as u64)
+        fits && shared.files.has_space(gathered, bytes)
     }
 
     /// Waits until [`Self::has_room`]; another caller may take the room first.
@@ -290,9 +309,17 @@ impl Journal {
 
     /// Says that every effect of the records through `sequence` is durable elsewhere: files that hold
     /// no later ones are recycled.
+    ///
+    /// # Panics
+    /// If the journal is not durable through `sequence` itself.
     pub fn release_through(&self, sequence: Sequence) {
+        let durable = self.durable_sequence();
+        assert!(
+            sequence <= durable,
+            "{sequence:?} released, but durable through {durable:?} only"
+        );
         if self.0.files.release_through(sequence.0) {
-            self.0.room.notify_one();
+            self.0.room.notify_waiters();
         }
     }
 
@@ -312,14 +339,12 @@ impl Journal {
     /// [`JournalFailed`].
     pub async fn close(&self) -> Result<(), JournalFailed> {
         let last = self.last_sequence();
-        self.committed(last).await?;
+        if !self.0.waiters.is_closed() {
+            self.committed(last).await?;
+        }
         self.0.is_closing.set(true);
         self.0.work.notify_one();
-        self.0.waiters.closed().await;
-        match &*self.0.failed.borrow() {
-            Some(failed) if !self.0.waiters.is_closed() => Err(failed.clone()),
-            _ => Ok(()),
-        }
+        self.0.waiters.closed(&self.0.failed).await
     }
 }
 
@@ -338,23 +363,48 @@ impl Shared {
 
     /// Takes nothing any more (I4), and tells everybody who waits.
     fn fail(&self, reason: String) {
-        let failed = JournalFailed { reason: reason.into() };
+        let failed = JournalFailed {
+            reason: reason.into(),
+        };
         self.failed.borrow_mut().get_or_insert(failed);
         self.waiters.wake_all();
         self.room.notify_waiters();
-        self.room.notify_one();
+        self.files.wanted.notify_one();
     }
 }
 
 fn check(config: &JournalConfig) -> Result<(), StorageError> {
     let blocks = BLOCK_BYTES as u64;
-    let is_size = config.file_bytes % blocks == 0 && (64 << 10..=4 << 30).contains(&config.file_bytes);
+    let is_size =
+        config.file_bytes % blocks == 0 && (64 << 10..=4 << 30).contains(&config.file_bytes);
+    let group = config.group_bytes_max;
+    let is_group = (BLOCK_BYTES..=1 << 30).contains(&group);
     let checks = [
-        ("journal.file_bytes", config.file_bytes, is_size, "whole blocks, 64 KiB to 4 GiB"),
-        ("journal.files_max", config.files_max as u64, (2..=1024).contains(&config.files_max), "2 to 1024"),
+        (
+            "journal.file_bytes",
+            config.file_bytes,
+            is_size,
+            "whole blocks, 64 KiB to 4 GiB",
+        ),
+        (
+            "journal.files_max",
+            config.files_max as u64,
+            (3..=1024).contains(&config.files_max),
+            "3 to 1024",
+        ),
+        (
+            "journal.group_bytes_max",
+            group as u64,
+            is_group,
+            "4 KiB to 1 GiB",
+        ),
     ];
     match checks.into_iter().find(|(_, _, valid, _)| !valid) {
         None => Ok(()),
-        Some((name, value, _, allowed)) => Err(StorageError::InvalidSetting { name, value, allowed }),
+        Some((name, value, _, allowed)) => Err(StorageError::InvalidSetting {
+            name,
+            value,
+            allowed,
+        }),
     }
 }

@@ -125,8 +125,12 @@ impl<'a> RecordView<'a> {
 
     fn field_bytes(&self) -> usize {
         match self {
-            RecordView::Append { bytes, .. } | RecordView::TailBlock { bytes, .. } => 16 + bytes.len(),
-            RecordView::Truncate { .. } | RecordView::LogStart { .. } | RecordView::Roll { .. } => 8,
+            RecordView::Append { bytes, .. } | RecordView::TailBlock { bytes, .. } => {
+                16 + bytes.len()
+            }
+            RecordView::Truncate { .. } | RecordView::LogStart { .. } | RecordView::Roll { .. } => {
+                8
+            }
             RecordView::EpochStart { .. } => 12,
             RecordView::Create { .. } => 20,
             RecordView::Delete { .. } | RecordView::Release { .. } | RecordView::Extent { .. } => 0,
@@ -146,8 +150,18 @@ impl<'a> RecordView<'a> {
         header[8..].copy_from_slice(&self.incarnation().to_le_bytes());
         out.append(&header);
         match *self {
-            RecordView::Append { base_offset: offset, position, bytes, .. }
-            | RecordView::TailBlock { segment_base: offset, position, bytes, .. } => {
+            RecordView::Append {
+                base_offset: offset,
+                position,
+                bytes,
+                ..
+            }
+            | RecordView::TailBlock {
+                segment_base: offset,
+                position,
+                bytes,
+                ..
+            } => {
                 let mut place = [0; 16];
                 place[..8].copy_from_slice(&offset.to_le_bytes());
                 place[8..].copy_from_slice(&position.to_le_bytes());
@@ -156,12 +170,21 @@ impl<'a> RecordView<'a> {
             }
             RecordView::Truncate { offset, .. }
             | RecordView::LogStart { offset, .. }
-            | RecordView::Roll { base_offset: offset, .. } => out.append(&offset.to_le_bytes()),
-            RecordView::EpochStart { epoch, start_offset, .. } => {
+            | RecordView::Roll {
+                base_offset: offset,
+                ..
+            } => out.append(&offset.to_le_bytes()),
+            RecordView::EpochStart {
+                epoch,
+                start_offset,
+                ..
+            } => {
                 out.append(&epoch.to_le_bytes());
                 out.append(&start_offset.to_le_bytes());
             }
-            RecordView::Create { topic, partition, .. } => {
+            RecordView::Create {
+                topic, partition, ..
+            } => {
                 out.append(&topic);
                 out.append(&partition.to_le_bytes());
             }
@@ -169,9 +192,9 @@ impl<'a> RecordView<'a> {
         }
     }
 
-    /// Reads the next record of a group whose CRC was right.
+    /// Reads the next record of a group whose CRC was right. Every byte must have a meaning.
     pub(super) fn decode(group: &mut FieldReader<'a>) -> Result<RecordView<'a>, TooShort> {
-        let [kind, ..] = group.array::<4>()?;
+        let [kind, zeros @ ..] = group.array::<4>()?;
         let field_bytes = group.u32()? as usize;
         let incarnation = group.u64()?;
         let mut fields = FieldReader::new(group.bytes(field_bytes)?);
@@ -179,15 +202,31 @@ impl<'a> RecordView<'a> {
             1 => {
                 let (base_offset, position) = (fields.i64()?, fields.u64()?);
                 let bytes = fields.bytes(fields.remaining())?;
-                RecordView::Append { incarnation, base_offset, position, bytes }
+                RecordView::Append {
+                    incarnation,
+                    base_offset,
+                    position,
+                    bytes,
+                }
             }
             2 => {
                 let (segment_base, position) = (fields.i64()?, fields.u64()?);
                 let bytes = fields.bytes(fields.remaining())?;
-                RecordView::TailBlock { incarnation, segment_base, position, bytes }
+                RecordView::TailBlock {
+                    incarnation,
+                    segment_base,
+                    position,
+                    bytes,
+                }
             }
-            3 => RecordView::Truncate { incarnation, offset: fields.i64()? },
-            4 => RecordView::LogStart { incarnation, offset: fields.i64()? },
+            3 => RecordView::Truncate {
+                incarnation,
+                offset: fields.i64()?,
+            },
+            4 => RecordView::LogStart {
+                incarnation,
+                offset: fields.i64()?,
+            },
             5 => RecordView::EpochStart {
                 incarnation,
                 epoch: fields.i32()?,
@@ -200,10 +239,16 @@ impl<'a> RecordView<'a> {
             },
             7 => RecordView::Delete { incarnation },
             8 => RecordView::Release { incarnation },
-            9 => RecordView::Roll { incarnation, base_offset: fields.i64()? },
+            9 => RecordView::Roll {
+                incarnation,
+                base_offset: fields.i64()?,
+            },
             10 => RecordView::Extent { incarnation },
             _ => return Err(TooShort),
         };
+        if fields.remaining() > 0 || zeros != [0; 3] {
+            return Err(TooShort);
+        }
         Ok(record)
     }
 }

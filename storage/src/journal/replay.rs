@@ -1,23 +1,31 @@
 //! Reading a journal at start: which groups count, where they end, and whether that is an honest end.
 //!
-//! The groups form one chain: each follows its predecessor in the same file or begins the file of the
-//! next lap, names its predecessor's CRC and continues its sequence. The chain is followed from the file
-//! that holds `replay_from` until it breaks. A break is an honest end only if no whole group that was
-//! written later exists: since one group is in flight at most, anything after a torn group was never
-//! written. Otherwise it is damage, and refused.
+//! The groups form one chain: each names its predecessor's CRC and continues its sequence; it follows it
+//! in the same file use, or begins a later one. The chain is followed from the file that holds
+//! `replay_from` until it breaks.
+//!
+//! *Invariants*
+//! - R1. A break is an honest end only if no whole group exists that was written later: one group is in
+//!   flight at most, so the one before a later group was durable. Otherwise it is damage, and refused.
+//! - R2. Where the first group of a later file use continues the chain, the chain goes on there, in
+//!   the newest of them: the start that wrote it had found no more than that. Whatever else stands
+//!   behind in the file that is left was never answered.
+//! - R3. The chain reaches the record before `replay_from`: who names that has it durable.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use runtime::buffer::{BLOCK_BYTES, Slice};
 
 use super::files::JournalFile;
-use super::format::{GROUP_HEADER_BYTES, GroupHeader};
+use super::format::{FILLER, GROUP_HEADER_BYTES, GroupHeader};
+use super::reader::GroupReader;
+use super::scan::Found;
 use super::{RecordView, ReplayReport, Sequence};
 use crate::codec::FieldReader;
 use crate::error::StorageError;
 
-/// Bytes that are read at once while looking for groups.
-const READ_BYTES: usize = 1 << 20;
+/// Where a file's first group stands.
+const FIRST_GROUP_AT: u64 = BLOCK_BYTES as u64;
 
 type Visitor<'a> = dyn FnMut(Sequence, RecordView<'_>) -> Result<(), StorageError> + 'a;
 
@@ -26,13 +34,13 @@ type Visitor<'a> = dyn FnMut(Sequence, RecordView<'_>) -> Result<(), StorageErro
 pub(super) struct Replayed {
     /// Newest sequence of the chain.
     pub(super) last_sequence: u64,
-    /// Newest generation of the chain.
+    /// Newest generation in any file.
     pub(super) generation: u64,
-    /// Newest lap of any whole first group.
-    pub(super) lap_max: u64,
-    /// CRC of the chain's last group.
+    /// Newest lap in any file.
+    pub(super) lap: u64,
+    /// CRC of the group that the next start continues.
     pub(super) last_crc: u32,
-    /// Number and newest sequence of the files that the chain went through.
+    /// Number and newest sequence of the files that hold what was replayed, oldest first.
     pub(super) live: Vec<(u64, u64)>,
     pub(super) report: ReplayReport,
 }
@@ -41,92 +49,188 @@ pub(super) struct Replayed {
 struct Candidate<'a> {
     file: &'a JournalFile,
     first: GroupHeader,
+    /// Whether a second group follows the first.
+    goes_on: bool,
 }
 
-/// Follows the chain and gives its records from `replay_from` on to `visitor`.
+/// Follows the chain in `dir` and gives its records from `replay_from` on to `visitor`.
 pub(super) async fn replay(
-    files: &[JournalFile],
+    dir: &Path,
+    found: &Found,
     replay_from: Sequence,
     visitor: &mut Visitor<'_>,
 ) -> Result<Replayed, StorageError> {
-    let replay_from = u64::from(replay_from);
-    let mut candidates = Vec::new();
-    for file in files {
-        if let Some((first, _)) = read_group(file, BLOCK_BYTES as u64).await? {
-            candidates.push(Candidate { file, first });
-        }
-    }
-    candidates.sort_by_key(|candidate| candidate.first.lap);
+    let replay_from = u64::from(replay_from).max(1);
+    let candidates = find_candidates(found).await?;
     let mut replayed = Replayed {
-        lap_max: candidates.last().map_or(0, |newest| newest.first.lap),
+        lap: candidates
+            .iter()
+            .map(|candidate| candidate.first.lap)
+            .max()
+            .unwrap_or(0),
+        generation: candidates
+            .iter()
+            .map(|candidate| candidate.first.generation)
+            .max()
+            .unwrap_or(0),
         ..Replayed::default()
     };
-    let begin = candidates.iter().rposition(|candidate| candidate.first.first <= replay_from);
+    let begin = candidates
+        .iter()
+        .rposition(|candidate| candidate.first.first <= replay_from);
     let mut end = None;
-    match begin {
-        Some(begin) => {
-            let chain = Chain { replay_from, visitor, replayed: &mut replayed, expected: None };
-            end = Some(chain.follow(&candidates[begin..]).await?);
-        }
-        None if candidates.is_empty() => {}
-        None => {
-            let oldest = &candidates[0];
-            let expected = format!("records from sequence {replay_from} on");
-            let found = format!("records from sequence {} on", oldest.first.first);
-            return Err(StorageError::corruption(&oldest.file.path, 0, expected, found));
-        }
+    if let Some(begin) = begin {
+        let chain = Chain {
+            replay_from,
+            visitor,
+            replayed: &mut replayed,
+            tip: None,
+        };
+        end = Some(chain.follow(&candidates[begin..]).await?);
+    } else if let Some(oldest) = candidates.first() {
+        let found = format!("records from sequence {} on", oldest.first.first);
+        let expected = format!("records from sequence {replay_from} on");
+        return Err(StorageError::corruption(
+            &oldest.file.path,
+            FIRST_GROUP_AT,
+            expected,
+            found,
+        ));
     }
-    refuse_later_groups(files, &replayed, end).await?;
+    replayed.report.bytes_cut += refuse_later_groups(found, &candidates, end.as_ref()).await?;
+    if replayed.last_sequence + 1 < replay_from {
+        let (file, position) = match end {
+            Some(end) => (end.path, end.position),
+            None => (dir.to_owned(), 0),
+        };
+        let expected = format!(
+            "records through sequence {}, which were durable",
+            replay_from - 1
+        );
+        let found = format!("records through {}", replayed.last_sequence);
+        return Err(StorageError::corruption(&file, position, expected, found));
+    }
     Ok(replayed)
 }
 
+/// The files with a whole first group, by lap; one for each.
+async fn find_candidates(found: &Found) -> Result<Vec<Candidate<'_>>, StorageError> {
+    let mut candidates = Vec::new();
+    for file in &found.files {
+        let mut reader = GroupReader::new(file, found.journal);
+        let Some((first, _)) = reader.group(FIRST_GROUP_AT).await? else {
+            continue;
+        };
+        let second = reader.group(FIRST_GROUP_AT + first.padded_bytes()).await?;
+        let goes_on = second
+            .is_some_and(|(second, _)| second.lap == first.lap && second.previous_crc == first.crc);
+        candidates.push(Candidate {
+            file,
+            first,
+            goes_on,
+        });
+    }
+    // A killed process's last write may reach the disk after the next start has looked there, taken the
+    // group for torn and begun the same lap in another file. It is one group, without a second.
+    candidates.sort_by_key(|one| (one.first.lap, one.goes_on, one.first.generation));
+    candidates.reverse();
+    candidates.dedup_by_key(|one| one.first.lap);
+    candidates.reverse();
+    Ok(candidates)
+}
+
 /// Where the chain ended.
-#[derive(Clone, Copy)]
 struct ChainEnd {
-    file_number: u64,
+    path: PathBuf,
     position: u64,
     lap: u64,
+}
+
+/// The chain's newest group.
+#[derive(Clone, Copy)]
+struct Tip {
+    crc: u32,
+    last: u64,
+    generation: u64,
 }
 
 struct Chain<'v, 'f> {
     replay_from: u64,
     visitor: &'v mut Visitor<'f>,
     replayed: &'v mut Replayed,
-    /// CRC and next sequence that the next group must name; none before the first.
-    expected: Option<(u32, u64)>,
+    /// None before the first group, which may follow anything.
+    tip: Option<Tip>,
 }
 
 impl Chain<'_, '_> {
     async fn follow(mut self, candidates: &[Candidate<'_>]) -> Result<ChainEnd, StorageError> {
-        let mut end = None;
-        for candidate in candidates {
-            // The next lap must continue where this one broke off.
-            if !self.continues(&candidate.first) {
-                break;
+        let mut at = 0;
+        loop {
+            let candidate = &candidates[at];
+            let before = self.tip;
+            let (position, next) = self.follow_file(candidate, &candidates[at + 1..]).await?;
+            let tip = self
+                .tip
+                .expect("a candidate's first group is whole and continues the chain");
+            self.replayed.live.push((candidate.file.number, tip.last));
+            if let Some(next) = next {
+                at += 1 + next;
+                continue;
             }
-            let mut position = BLOCK_BYTES as u64;
-            let mut last = candidate.first.first.saturating_sub(1);
-            while let Some((header, group)) = read_group(candidate.file, position).await? {
-                if header.lap != candidate.first.lap || !self.continues(&header) {
-                    break;
-                }
-                self.visit(&candidate.file.path, position, &header, &group)?;
-                last = header.last();
-                position += header.padded_bytes();
+            self.replayed.last_sequence = tip.last;
+            self.replayed.last_crc = tip.crc;
+            // A start that took no record leaves nothing: the next one continues what it continued
+            // (R2), so that starts alone do not use up files.
+            if let Some(before) = before
+                && before.last == tip.last
+            {
+                self.replayed.live.pop();
+                self.replayed.last_crc = before.crc;
             }
-            self.replayed.report.bytes_cut = torn_bytes(candidate, position).await?;
-            self.replayed.live.push((candidate.file.number, last));
-            let (file_number, lap) = (candidate.file.number, candidate.first.lap);
-            end = Some(ChainEnd { file_number, position, lap });
+            let (path, lap) = (candidate.file.path.clone(), candidate.first.lap);
+            return Ok(ChainEnd {
+                path,
+                position,
+                lap,
+            });
         }
-        Ok(end.expect("the first candidate continues from nothing"))
     }
 
-    fn continues(&self, header: &GroupHeader) -> bool {
-        self.expected.is_none_or(|(crc, next)| {
-            header.previous_crc == crc
-                && header.first == next
-                && header.generation >= self.replayed.generation
+    /// Follows the chain through one use of a file. Answers where it ended there, and which of the
+    /// `later` candidates continues it.
+    async fn follow_file(
+        &mut self,
+        candidate: &Candidate<'_>,
+        later: &[Candidate<'_>],
+    ) -> Result<(u64, Option<usize>), StorageError> {
+        let mut reader = GroupReader::new(candidate.file, Some(candidate.first.journal));
+        let mut position = FIRST_GROUP_AT;
+        while let Some((header, group)) = reader.group(position).await? {
+            let is_same_use = (header.lap, header.generation)
+                == (candidate.first.lap, candidate.first.generation);
+            if !is_same_use || !self.is_continued_by(&header) {
+                break;
+            }
+            self.visit(&candidate.file.path, position, &header, &group)?;
+            position += header.padded_bytes();
+            let next = later
+                .iter()
+                .rposition(|later| self.is_continued_by(&later.first));
+            if next.is_some() {
+                return Ok((position, next));
+            }
+        }
+        let begun = reader.header(position).await?;
+        let torn = begun.filter(|header| header.lap == candidate.first.lap);
+        self.replayed.report.bytes_cut = torn.map_or(0, |torn| torn.padded_bytes());
+        Ok((position, None))
+    }
+
+    fn is_continued_by(&self, header: &GroupHeader) -> bool {
+        self.tip.is_none_or(|tip| {
+            header.previous_crc == tip.crc
+                && header.first == tip.last + 1
+                && header.generation >= tip.generation
         })
     }
 
@@ -139,109 +243,89 @@ impl Chain<'_, '_> {
     ) -> Result<(), StorageError> {
         let end = GROUP_HEADER_BYTES + header.payload_bytes as usize;
         let mut records = FieldReader::new(&group[GROUP_HEADER_BYTES..end]);
+        let unreadable = |index| {
+            let expected = format!("record {index} of {} of its group", header.records);
+            StorageError::corruption(path, position, expected, "bytes that are none")
+        };
         for index in 0..u64::from(header.records) {
-            let record = RecordView::decode(&mut records).map_err(|_| {
-                let expected = format!("record {index} of {} of its group", header.records);
-                StorageError::corruption(path, position, expected, "bytes that are none")
-            })?;
+            let record = RecordView::decode(&mut records).map_err(|_| unreadable(index))?;
             let sequence = header.first + index;
             if sequence >= self.replay_from {
                 (self.visitor)(Sequence::from(sequence), record)?;
                 self.replayed.report.records += 1;
             }
         }
-        self.expected = Some((header.crc, header.last() + 1));
-        self.replayed.last_sequence = header.last();
-        self.replayed.generation = header.generation;
-        self.replayed.last_crc = header.crc;
+        if records.remaining() > 0 {
+            return Err(unreadable(u64::from(header.records)));
+        }
+        let (crc, last, generation) = (header.crc, header.last(), header.generation);
+        self.tip = Some(Tip {
+            crc,
+            last,
+            generation,
+        });
         self.replayed.report.was_closed = header.is_end;
         Ok(())
     }
 }
 
-/// Bytes of a group that was begun at `position` in the candidate's use of its file and is not whole.
-async fn torn_bytes(candidate: &Candidate<'_>, position: u64) -> Result<u64, StorageError> {
-    if position + BLOCK_BYTES as u64 > candidate.file.bytes {
-        return Ok(0);
-    }
-    let block = read(candidate.file, position, BLOCK_BYTES).await?;
-    let begun = GroupHeader::decode(&block).filter(|header| header.lap == candidate.first.lap);
-    Ok(begun.map_or(0, |header| header.padded_bytes()))
-}
-
-/// Refuses an end of the chain after which a whole group stands that was written later; measures what
-/// was torn.
+/// Refuses an end of the chain after which a whole group stands that was written later (R1). Answers
+/// the bytes of a file's first group that was begun after the end and is torn.
 async fn refuse_later_groups(
-    files: &[JournalFile],
-    replayed: &Replayed,
-    end: Option<ChainEnd>,
-) -> Result<(), StorageError> {
-    for file in files {
-        let is_last = end.is_some_and(|end| end.file_number == file.number);
-        let in_chain = replayed.live.iter().any(|(number, _)| *number == file.number);
-        if in_chain && !is_last {
-            continue;
-        }
-        let from = end.filter(|_| is_last).map_or(BLOCK_BYTES as u64, |end| end.position);
-        // In the chain's last file only groups of its own use are later; elsewhere only later uses.
-        let lap_min = end.map_or(0, |end| if is_last { end.lap } else { end.lap + 1 });
-        let Some((position, later)) = find_group(file, from, lap_min).await? else { continue };
-        if later.durable > replayed.last_sequence || later.records > 0 && later.first > replayed.last_sequence + 1 {
-            let expected = format!("the group after sequence {}", replayed.last_sequence);
-            let found = format!(
-                "damage, and a later group from sequence {} that states {} as durable",
-                later.first, later.durable
-            );
-            return Err(StorageError::corruption(&file.path, position, expected, found));
-        }
-    }
-    Ok(())
-}
-
-/// The first whole group of lap `lap_min` or later in a file from `from` on.
-async fn find_group(
-    file: &JournalFile,
-    from: u64,
-    lap_min: u64,
-) -> Result<Option<(u64, GroupHeader)>, StorageError> {
-    let mut at = from;
-    while at < file.bytes {
-        let len = ((file.bytes - at) as usize).min(READ_BYTES);
-        let chunk = read(file, at, len).await?;
-        if chunk.is_empty() {
-            return Ok(None);
-        }
-        for (index, block) in chunk.chunks(BLOCK_BYTES).enumerate() {
-            let position = at + (index * BLOCK_BYTES) as u64;
-            let is_candidate = GroupHeader::decode(block).is_some_and(|header| header.lap >= lap_min);
-            if is_candidate && let Some((header, _)) = read_group(file, position).await? {
-                return Ok(Some((position, header)));
+    found: &Found,
+    candidates: &[Candidate<'_>],
+    end: Option<&ChainEnd>,
+) -> Result<u64, StorageError> {
+    let mut bytes_cut = 0;
+    let lap_after = end.map_or(0, |end| end.lap + 1);
+    for file in &found.files {
+        let mut reader = GroupReader::new(file, found.journal);
+        let candidate = candidates
+            .iter()
+            .find(|candidate| candidate.file.number == file.number);
+        let later = match (candidate, end) {
+            (_, Some(end)) if end.path == file.path => reader.find(end.position, end.lap).await?,
+            // The first group of a file use is written first: nothing later than it is behind it.
+            (Some(candidate), _) => {
+                Some((FIRST_GROUP_AT, candidate.first)).filter(|(_, first)| first.lap >= lap_after)
             }
+            (None, _) => {
+                let block = reader.bytes(FIRST_GROUP_AT, BLOCK_BYTES as u64).await?;
+                if block.iter().all(|byte| *byte == FILLER) {
+                    continue;
+                }
+                let begun = reader.header(FIRST_GROUP_AT).await?;
+                let torn = begun.filter(|header| header.lap >= lap_after);
+                bytes_cut += torn.map_or(0, |torn| torn.padded_bytes().min(file.bytes));
+                reader.find(FIRST_GROUP_AT, lap_after).await?
+            }
+        };
+        if let Some((position, later)) = later {
+            return Err(damaged(file, position, &later, end));
         }
-        at += len as u64;
     }
-    Ok(None)
+    Ok(bytes_cut)
 }
 
-/// The whole group at a position, or `None` if there is none.
-async fn read_group(
+/// The chain ended at `end`, yet `later` stands at `position` of `file`.
+fn damaged(
     file: &JournalFile,
     position: u64,
-) -> Result<Option<(GroupHeader, Slice)>, StorageError> {
-    if position + BLOCK_BYTES as u64 > file.bytes {
-        return Ok(None);
-    }
-    let block = read(file, position, BLOCK_BYTES).await?;
-    let Some(header) = GroupHeader::decode(&block) else { return Ok(None) };
-    let bytes = header.padded_bytes();
-    if position + bytes > file.bytes {
-        return Ok(None);
-    }
-    let group = if bytes as usize > block.len() { read(file, position, bytes as usize).await? } else { block };
-    Ok(header.is_whole(&group).then_some((header, group)))
-}
-
-async fn read(file: &JournalFile, position: u64, len: usize) -> Result<Slice, StorageError> {
-    let read = file.file.read_at(position, len).await;
-    read.map_err(|error| StorageError::io("read", &file.path, error))
+    later: &GroupHeader,
+    end: Option<&ChainEnd>,
+) -> StorageError {
+    let (first, durable) = (later.first, later.durable);
+    let later_at = format!("{} at {position}", file.path.display());
+    let found = format!(
+        "damage: a later group, from sequence {first}, is in {later_at} and states {durable} as durable"
+    );
+    let (path, at) = match end {
+        // The end of the chain is full or whole: what is missing is the beginning of this file.
+        Some(end) if end.path != file.path && position > FIRST_GROUP_AT => {
+            (&file.path, FIRST_GROUP_AT)
+        }
+        Some(end) => (&end.path, end.position),
+        None => (&file.path, FIRST_GROUP_AT),
+    };
+    StorageError::corruption(path, at, "the group that follows", found)
 }

@@ -6,6 +6,7 @@ use runtime::buffer::{AppendBuf, BLOCK_BYTES};
 use runtime::file::Durability;
 use runtime::time;
 
+use super::files::JournalFile;
 use super::format::{GROUP_HEADER_BYTES, GroupHeader, padded};
 use super::replay::Replayed;
 use super::{Gathering, Sequence, Shared};
@@ -24,7 +25,7 @@ impl Writer {
         Writer {
             shared: shared.clone(),
             generation: replayed.generation + 1,
-            lap: replayed.lap_max,
+            lap: replayed.lap,
             previous_crc: replayed.last_crc,
         }
     }
@@ -38,7 +39,15 @@ impl Writer {
         let mut buffer = AppendBuf::with_capacity(2 * BLOCK_BYTES);
         buffer.append_zeros(GROUP_HEADER_BYTES);
         let first = self.shared.last.get() + 1;
-        self.write(&mut Gathering { buffer, first, records: 0 }, is_end).await
+        self.write(
+            &mut Gathering {
+                buffer,
+                first,
+                records: 0,
+            },
+            is_end,
+        )
+        .await
     }
 
     /// Writes groups until the journal is closed or fails.
@@ -52,7 +61,6 @@ impl Writer {
                         Err(error) => self.shared.fail(error.to_string()),
                     }
                     self.shared.fail("it was closed".to_owned());
-                    self.shared.files.wanted.notify_one();
                     return;
                 }
                 self.shared.work.notified().await;
@@ -69,49 +77,66 @@ impl Writer {
     }
 
     async fn write(&mut self, group: &mut Gathering, is_end: bool) -> Result<(), StorageError> {
+        let shared = self.shared.clone();
+        assert_eq!(
+            group.first,
+            shared.durable.get() + 1,
+            "all before a group is durable (I1)"
+        );
         let payload_bytes = group.buffer.len() - GROUP_HEADER_BYTES;
         let bytes = padded(payload_bytes);
+        shared.files.claim(bytes as u64);
         let (file, position) = self.place(bytes as u64, group.first - 1).await?;
         let header = GroupHeader {
+            journal: shared.files.journal,
             lap: self.lap,
             generation: self.generation,
             first: group.first,
             records: group.records,
             payload_bytes: u32::try_from(payload_bytes).expect("a group fits in a file"),
-            durable: self.shared.durable.get(),
+            durable: shared.durable.get(),
             previous_crc: self.previous_crc,
             is_end,
             crc: 0,
         };
         group.buffer.append_zeros(bytes - group.buffer.len());
-        let unsealed = group.buffer.as_unique_mut().expect("nobody reads a group that gathers");
+        let unsealed = group
+            .buffer
+            .as_unique_mut()
+            .expect("nobody reads a group that gathers");
         let crc = header.seal(unsealed);
         let begun = time::now();
-        let written = file.file.write_at(position, group.buffer.slice(0..bytes), Durability::DataSync);
-        written.await.map_err(|error| StorageError::io("write", &file.path, error))?;
-        self.shared.counts.borrow_mut().count(bytes, time::now() - begun);
+        let written =
+            file.file
+                .write_at(position, group.buffer.slice(0..bytes), Durability::DataSync);
+        written
+            .await
+            .map_err(|error| StorageError::io("write", &file.path, error))?;
+        shared.counts.borrow_mut().count(bytes, time::now() - begun);
         self.previous_crc = crc;
-        self.shared.files.advance(bytes as u64);
+        if shared.files.advance() {
+            shared.room.notify_waiters();
+        }
         Ok(())
     }
 
     /// Where a group of `bytes` goes: behind the last one, or to the beginning of the next file.
-    async fn place(
-        &mut self,
-        bytes: u64,
-        last: u64,
-    ) -> Result<(super::files::JournalFile, u64), StorageError> {
-        let mut in_use = self.shared.files.position();
-        loop {
-            if let Some((file, position)) = in_use
-                && position + bytes <= file.bytes
-            {
-                return Ok((file, position));
-            }
-            let file = self.shared.files.begin_next(last).await?;
-            self.lap += 1;
-            in_use = Some((file, BLOCK_BYTES as u64));
+    async fn place(&mut self, bytes: u64, last: u64) -> Result<(JournalFile, u64), StorageError> {
+        let files = &self.shared.files;
+        if let Some((file, position)) = files.position()
+            && position + bytes <= file.bytes
+        {
+            return Ok((file, position));
         }
+        files.begin_next(last).await?;
+        self.lap += 1;
+        let (file, position) = files.position().expect("a file was begun");
+        assert!(
+            position + bytes <= file.bytes,
+            "a group of {bytes} bytes in a file of {}",
+            file.bytes
+        );
+        Ok((file, position))
     }
 
     fn committed(&self, last: u64, mut buffer: AppendBuf) {
@@ -127,5 +152,14 @@ impl Writer {
         }
         shared.waiters.wake_through(last);
         shared.room.notify_one();
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // An observer that panics must not leave everybody waiting for ever.
+        if std::thread::panicking() {
+            self.shared.fail("its writer panicked".to_owned());
+        }
     }
 }
