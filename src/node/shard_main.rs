@@ -130,9 +130,7 @@ impl ShardStart {
             .await
             .clone()?;
         let listener = match id {
-            0 => Some(Listener::bind(self.address).map_err(|error| {
-                format!("cannot listen on {} (listen.kafka): {error}", self.address)
-            })?),
+            0 => Some(bind(self.address).await?),
             _ => None,
         };
         let budget = MemoryBudget::new(budget_bytes(&self.config, self.mailboxes.len()));
@@ -159,6 +157,29 @@ impl ShardStart {
         });
         wake_on_durable(&shard);
         Ok((shard, listener))
+    }
+}
+
+/// How long an address may stay in use at start.
+const BIND_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Listens; waits a little for an address that is in use: the kernel lets go of a killed process's
+/// sockets only after its rings have been torn down, a moment after the process is gone.
+async fn bind(address: SocketAddr) -> Result<Listener, String> {
+    let begun = time::now();
+    loop {
+        match Listener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse
+                    && time::now() - begun < BIND_PATIENCE =>
+            {
+                time::sleep(Duration::from_millis(10)).await;
+            }
+            Err(error) => {
+                return Err(format!("cannot listen on {address} (listen.kafka): {error}"));
+            }
+        }
     }
 }
 
