@@ -507,6 +507,41 @@ mod tests {
         assert!(is_corruption(&result), "{result:?}");
     }
 
+    /// A log that was encoded late has applied more than the table's replay-from says.
+    #[test]
+    fn records_at_or_below_the_applied_sequence_are_skipped() {
+        let id = LogId {
+            topic: [1; 16],
+            partition: 0,
+        };
+        let mut state = LogState::new(0);
+        state.epochs.begin(1, 0);
+        let entry = entry::LogEntry {
+            id,
+            incarnation: 7 << 16,
+            applied: 11,
+            state,
+        };
+        let table = Table {
+            header: HEADER,
+            entries: vec![entry],
+        };
+        let config = StorageConfig::default();
+        let budget = MemoryBudget::new(1 << 20);
+        let mut recovery = Recovery::new(table, PathBuf::from("journal"), &config, budget, 0);
+        let newer = RecordView::EpochStart {
+            incarnation: 7 << 16,
+            epoch: 2,
+            start_offset: 0,
+        };
+        for (sequence, record) in [(10, CREATE), (11, EPOCH), (12, newer)] {
+            recovery
+                .apply(Sequence::from(sequence), record)
+                .expect("apply");
+        }
+        assert_eq!(recovery.report.records_applied, 1);
+    }
+
     #[test]
     fn a_log_created_in_the_journal_takes_its_records() {
         assert_eq!(replay(&[CREATE, EPOCH]).expect("replay"), [7 << 16]);

@@ -172,6 +172,39 @@ fn a_checkpoint_counts_only_when_blocks_and_names_are_durable() {
     }
 }
 
+/// Deletions: what a table no longer names is gone from the disk for good.
+#[test]
+fn deleted_files_do_not_come_back() {
+    for seed in 0..16 {
+        let disk = Disk::new();
+        run(&disk, async {
+            let storage = open().await;
+            for number in 1..4 {
+                let log = storage
+                    .create_log(log_id(number), small_log())
+                    .await
+                    .expect("create");
+                append_many(&storage, &log, 0..20, 7000).await;
+            }
+            storage.checkpoint().await.expect("checkpoint");
+            for number in 1..4 {
+                storage.delete_log(log_id(number)).await.expect("delete");
+            }
+            storage.checkpoint().await.expect("checkpoint");
+        });
+        let after = disk.crash(seed);
+        run(&after, async {
+            open().await.close().await.expect("close");
+        });
+        let left: Vec<_> = after
+            .files()
+            .into_iter()
+            .filter(|path| path.starts_with("/data/logs"))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
 /// Tail blocks: whatever is torn while a log grows, what was durable before stays.
 #[test]
 fn a_torn_write_never_hurts_durable_bytes() {
