@@ -107,19 +107,18 @@ impl Future for Committed {
         let known = this
             .id
             .and_then(|id| waiting.iter_mut().find(|other| other.id == id));
-        match known {
-            Some(known) => known.waker.clone_from(context.waker()),
-            None => {
-                let id = waiters.next_id.replace(waiters.next_id.get() + 1);
-                this.id = Some(id);
-                let waker = context.waker().clone();
-                waiting.push(Waiting {
-                    id,
-                    sequence: this.sequence,
-                    waker,
-                });
-            }
+        if let Some(known) = known {
+            known.waker.clone_from(context.waker());
+            return Poll::Pending;
         }
+        let id = waiters.next_id.replace(waiters.next_id.get() + 1);
+        this.id = Some(id);
+        let (sequence, waker) = (this.sequence, context.waker().clone());
+        waiting.push(Waiting {
+            id,
+            sequence,
+            waker,
+        });
         Poll::Pending
     }
 }

@@ -60,6 +60,10 @@ struct Live {
 }
 
 /// All files of a journal.
+#[expect(
+    clippy::struct_field_names,
+    reason = "file_bytes and files_max are the settings' names"
+)]
 pub(super) struct Files {
     dir: PathBuf,
     pub(super) journal: JournalId,
@@ -85,6 +89,9 @@ pub(super) struct Files {
     has_make_failed: Cell<bool>,
     made: Notify,
     pub(super) wanted: Notify,
+    /// [`make_ahead`] has ended: nothing touches the directory any more.
+    has_ended: Cell<bool>,
+    ended: Notify,
 }
 
 impl Files {
@@ -113,7 +120,7 @@ impl Files {
                     live[place] = Some(Live {
                         last: replayed.live[place].1,
                         file,
-                    })
+                    });
                 }
                 None if file.bytes >= config.file_bytes => free.push_back(file),
                 None => retired.push(file),
@@ -137,6 +144,8 @@ impl Files {
             has_make_failed: Cell::new(false),
             made: Notify::new(),
             wanted: Notify::new(),
+            has_ended: Cell::new(false),
+            ended: Notify::new(),
         }
     }
 
@@ -169,8 +178,10 @@ impl Files {
     /// Bytes used of those allowed; 100 also when nothing but a release can make room.
     pub(super) fn used_percent(&self) -> u64 {
         let (live, free) = (self.live.borrow(), self.free.borrow().len());
-        let makes_no_more = self.has_make_failed.get() || live.len() + free >= self.files_max;
-        if live.len() >= 2 && free < AHEAD && makes_no_more {
+        // Told when the last ordinary file is begun: that is a commit, at which somebody looks.
+        let is_last = live.len() + 1 >= self.files_max;
+        let is_disk_full = self.has_make_failed.get() && free < AHEAD;
+        if live.len() >= 2 && (is_last || is_disk_full) {
             return 100;
         }
         let ended: u64 = live.iter().rev().skip(1).map(|live| live.file.bytes).sum();
@@ -343,6 +354,13 @@ impl Files {
         }
     }
 
+    /// Waits until no file is being made or removed any more, after the journal was closed.
+    pub(super) async fn ended(&self) {
+        while !self.has_ended.get() {
+            self.ended.notified().await;
+        }
+    }
+
     fn wants_more(&self) -> bool {
         let (live, free) = (self.live.borrow().len(), self.free.borrow().len());
         free < AHEAD && live + free < self.files_max && !self.is_making.get()
@@ -370,4 +388,6 @@ pub(super) async fn make_ahead(shared: Rc<Shared>) {
             }
         }
     }
+    files.has_ended.set(true);
+    files.ended.notify_waiters();
 }

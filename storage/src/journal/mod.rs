@@ -344,7 +344,9 @@ impl Journal {
         }
         self.0.is_closing.set(true);
         self.0.work.notify_one();
-        self.0.waiters.closed(&self.0.failed).await
+        self.0.waiters.closed(&self.0.failed).await?;
+        self.0.files.ended().await;
+        Ok(())
     }
 }
 
@@ -375,8 +377,8 @@ impl Shared {
 
 fn check(config: &JournalConfig) -> Result<(), StorageError> {
     let blocks = BLOCK_BYTES as u64;
-    let is_size =
-        config.file_bytes % blocks == 0 && (64 << 10..=4 << 30).contains(&config.file_bytes);
+    let is_size = config.file_bytes.is_multiple_of(blocks)
+        && (64 << 10..=4 << 30).contains(&config.file_bytes);
     let group = config.group_bytes_max;
     let is_group = (BLOCK_BYTES..=1 << 30).contains(&group);
     let checks = [

@@ -1,0 +1,164 @@
+//! Failed operations: everybody is told, nothing is retried, nothing that was answered is lost.
+
+use runtime::sim::Disk;
+use runtime::sim::disk::{Fault, OpKind};
+use runtime::task::{Class, spawn};
+
+use super::world::{append, commit, commit_all, numbers, open, run, small, try_open};
+use crate::error::StorageError;
+use crate::journal::Sequence;
+
+#[test]
+fn after_a_failed_write_every_waiter_and_later_call_is_told() {
+    for fault in [Fault::Eio, Fault::Enospc] {
+        let disk = Disk::new();
+        let inner = disk.clone();
+        run(&disk, async move {
+            let (journal, ..) = open(1).await;
+            commit_all(&journal, 1..4, 100).await;
+            settle().await;
+            inner.fail_nth(OpKind::Write, 0, fault);
+            let waiting: Vec<_> = (4..8)
+                .map(|number| {
+                    spawn(
+                        Class::Network,
+                        journal.committed(append(&journal, number, 100)),
+                    )
+                })
+                .collect();
+            let roomless = journal.clone();
+            for number in 10..30 {
+                append(&journal, number, 3000);
+            }
+            assert!(!journal.has_room(15_000));
+            let room = spawn(Class::Network, async move { roomless.room(15_000).await });
+            for waiting in waiting {
+                let failed = waiting
+                    .await
+                    .expect("no panic")
+                    .expect_err("the write failed");
+                assert!(failed.reason.contains("write"), "{failed}");
+            }
+            assert!(room.await.expect("no panic").is_err());
+            let writes = inner.counts().writes;
+            let late = append(&journal, 40, 10);
+            assert!(journal.committed(late).await.is_err());
+            assert!(
+                journal.committed(Sequence::from(3)).await.is_ok(),
+                "that was durable before"
+            );
+            assert!(!journal.has_room(1));
+            assert!(journal.room(1).await.is_err());
+            assert!(journal.close().await.is_err());
+            assert!(journal.close().await.is_err());
+            settle().await;
+            assert_eq!(
+                inner.counts().writes,
+                writes,
+                "nothing is written after a failure"
+            );
+        });
+        let kept = run(&disk.crash(3), numbers(1));
+        assert!(kept.starts_with(&[1, 2, 3]) && kept.len() <= 4, "{kept:?}");
+    }
+}
+
+async fn settle() {
+    runtime::time::sleep(std::time::Duration::from_secs(5)).await;
+}
+
+#[test]
+fn the_end_mark_that_cannot_be_written_fails_the_close() {
+    let disk = Disk::new();
+    let inner = disk.clone();
+    run(&disk, async move {
+        let (journal, ..) = open(1).await;
+        commit(&journal, 1, 100).await;
+        settle().await;
+        inner.fail_nth(OpKind::Write, 0, Fault::Eio);
+        assert!(journal.close().await.is_err());
+    });
+    let report = run(&disk.kill(), async { open(1).await.1 });
+    assert_eq!(report.records, 1);
+}
+
+#[test]
+fn a_failed_sync_or_write_at_start_fails_the_start_and_not_the_next_one() {
+    let disk = Disk::new();
+    run(&disk, async {
+        commit_all(&open(1).await.0, 1..4, 100).await
+    });
+    for (kind, count) in [(OpKind::Sync, 2), (OpKind::Metadata, 2), (OpKind::Write, 1)] {
+        for nth in 0..count {
+            let disk = disk.kill();
+            disk.fail_nth(kind, nth, Fault::Eio);
+            let error = run(&disk, async { try_open(small(), 1).await.err() });
+            assert!(
+                matches!(error, Some(StorageError::Io { .. })),
+                "{kind:?} {nth}: {error:?}"
+            );
+            assert_eq!(run(&disk.kill(), numbers(1)), [1, 2, 3]);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_made_ahead_is_tried_again() {
+    let disk = Disk::new();
+    let inner = disk.clone();
+    run(&disk, async move {
+        inner.set_capacity(80 << 10);
+        let (journal, ..) = open(1).await;
+        // Ordinary records stop before the disk does; others go on in what is there.
+        let mut number = 0;
+        while journal.has_room(4000) {
+            number += 1;
+            commit(&journal, number, 4000).await;
+        }
+        assert!(number >= 2);
+        commit(&journal, number + 1, 100).await;
+        assert_eq!(inner.files().len(), 1, "what could not be made is removed");
+        inner.set_capacity(1 << 30);
+        journal
+            .room(4000)
+            .await
+            .expect("room when there is space again");
+        commit_all(&journal, number + 2..30, 4000).await;
+    });
+    assert_eq!(run(&disk.crash(1), numbers(1)).len(), 29);
+}
+
+#[test]
+fn a_full_disk_refuses_a_first_start_only() {
+    let disk = Disk::new();
+    disk.set_capacity(32 << 10);
+    let refused = run(&disk, async { try_open(small(), 1).await.err() });
+    assert!(
+        matches!(refused, Some(StorageError::DiskFull { .. })),
+        "{refused:?}"
+    );
+    let disk = disk.kill();
+    disk.set_capacity(1 << 30);
+    let inner = disk.clone();
+    run(&disk, async move {
+        let (journal, ..) = open(1).await;
+        commit_all(&journal, 1..4, 100).await;
+        settle().await;
+        inner.set_capacity(inner.used_bytes());
+    });
+    assert_eq!(run(&disk.kill(), numbers(1)), [1, 2, 3]);
+}
+
+#[test]
+fn an_observer_that_panics_fails_the_journal() {
+    let outcome = runtime::sim::Simulation::new(1).allow_panics().run(async {
+        let (journal, ..) = open(1).await;
+        journal.on_commit(|_| panic!("a bug"));
+        let sequence = append(&journal, 1, 10);
+        let later = append(&journal, 2, 60_000 - 10_000);
+        let _ = journal.committed(sequence).await;
+        assert!(journal.committed(later).await.is_err());
+    });
+    assert_eq!(outcome.panics.len(), 1);
+    outcome.value();
+}

@@ -1,0 +1,171 @@
+//! Bounds: the gathering group, the reserve, the way out of a full journal.
+
+use std::time::Duration;
+
+use runtime::sim::Disk;
+use runtime::task::{Class, spawn};
+use runtime::time::{sleep, timeout};
+
+use super::world::{append, commit, numbers, open, run, small, try_open};
+use crate::journal::{Journal, Sequence};
+
+/// Commits ordinary records until there is no room for another. How many.
+async fn fill(journal: &Journal, len: usize) -> u64 {
+    let mut count = 0;
+    while timeout(Duration::from_secs(3), journal.room(len))
+        .await
+        .is_ok()
+    {
+        count += 1;
+        commit(journal, count, len).await;
+    }
+    count
+}
+
+#[test]
+fn a_full_journal_has_no_room_until_a_release() {
+    for (files_max, len) in [(3, 4000), (4, 100), (4, 15_000), (3, 40_000), (5, 56_000)] {
+        let disk = Disk::new();
+        run(&disk, async move {
+            let mut config = small();
+            config.files_max = files_max;
+            let (journal, ..) = try_open(config, 1).await.unwrap();
+            let count = fill(&journal, len).await;
+            assert!(count > 0 && !journal.has_room(len));
+            assert_eq!(journal.used_percent(), 100);
+            let waiting = journal.clone();
+            let waiting = spawn(Class::Network, async move { waiting.room(len).await });
+            sleep(Duration::from_millis(5)).await;
+            journal.release_through(Sequence::from(count));
+            waiting.await.expect("no panic").expect("room");
+            assert!(journal.used_percent() < 100);
+            assert!(fill(&journal, len).await > 0);
+        });
+        assert!(disk.files().len() <= files_max, "{:?}", disk.files());
+    }
+}
+
+#[test]
+fn a_full_journal_commits_what_frees_space() {
+    let disk = Disk::new();
+    let last = run(&disk, async {
+        let (journal, ..) = open(1).await;
+        let count = fill(&journal, 4000).await;
+        // A whole file is in reserve for records that do not ask.
+        for number in 0..10 {
+            commit(&journal, 1000 + number, 5000).await;
+            assert!(
+                !journal.has_room(10),
+                "ordinary records stay out of the reserve"
+            );
+        }
+        // Even more than the reserve does not stop it: a checkpoint has to commit to release.
+        for number in 0..40 {
+            commit(&journal, 2000 + number, 5000).await;
+        }
+        assert_eq!(journal.used_percent(), 100);
+        journal.release_through(Sequence::from(count + 50));
+        journal.room(4000).await.unwrap();
+        let last = commit(&journal, 3000, 10).await;
+        sleep(Duration::from_secs(1)).await;
+        last
+    });
+    assert!(
+        disk.files().len() <= small().files_max,
+        "files beyond the limit go: {:?}",
+        disk.files()
+    );
+    assert_eq!(run(&disk.crash(5), numbers(last)), [3000]);
+}
+
+#[test]
+fn a_start_with_every_file_in_use_goes_on() {
+    let mut disk = Disk::new();
+    run(&disk, async { fill(&open(1).await.0, 4000).await });
+    for start in 0..4u64 {
+        disk = disk.kill();
+        run(&disk, async move {
+            let (journal, _, records) = open(1).await;
+            assert!(!journal.has_room(4000));
+            commit(&journal, 9000 + start, 100).await;
+            assert_eq!(records.len() as u64, u64::from(journal.last_sequence()) - 1);
+        });
+    }
+    run(&disk, async {
+        let (journal, ..) = open(1).await;
+        let last = journal.last_sequence();
+        journal.release_through(last);
+        journal.room(4000).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+    });
+    assert!(
+        disk.files().len() <= small().files_max,
+        "{:?}",
+        disk.files()
+    );
+}
+
+#[test]
+fn the_gathering_group_is_bounded() {
+    run(&Disk::new(), async {
+        let (journal, ..) = open(1).await;
+        journal.room(1000).await.unwrap();
+        let mut gathered = 0;
+        while journal.has_room(1000) {
+            gathered += 1;
+            append(&journal, gathered, 1000);
+        }
+        assert!(
+            (14..=17).contains(&gathered),
+            "{gathered} records of 1000 in a group of 16 KiB"
+        );
+        journal
+            .room(1000)
+            .await
+            .expect("room when it is being written");
+    });
+}
+
+#[test]
+fn a_waiter_that_does_not_fit_does_not_keep_others_waiting() {
+    run(&Disk::new(), async {
+        let (journal, ..) = open(1).await;
+        let count = fill(&journal, 4000).await;
+        let large = journal.clone();
+        let large = spawn(Class::Network, async move { large.room(50_000).await });
+        let small: Vec<_> = (0..5)
+            .map(|_| {
+                let journal = journal.clone();
+                spawn(Class::Network, async move { journal.room(100).await })
+            })
+            .collect();
+        sleep(Duration::from_millis(1)).await;
+        journal.release_through(Sequence::from(count));
+        for waiter in small {
+            waiter.await.expect("no panic").expect("room");
+        }
+        large.await.expect("no panic").expect("room");
+    });
+}
+
+#[test]
+fn dropped_waits_lose_nothing() {
+    run(&Disk::new(), async {
+        let (journal, ..) = open(1).await;
+        let sequence = append(&journal, 1, 10);
+        assert!(
+            timeout(Duration::from_nanos(1), journal.committed(sequence))
+                .await
+                .is_err()
+        );
+        journal.committed(sequence).await.unwrap();
+        fill(&journal, 4000).await;
+        assert!(
+            timeout(Duration::from_millis(1), journal.room(4000))
+                .await
+                .is_err()
+        );
+        journal.release_through(journal.durable_sequence());
+        journal.room(4000).await.unwrap();
+    });
+}
