@@ -29,6 +29,23 @@ impl Histogram {
         self.sum_us = self.sum_us.saturating_add(us);
     }
 
+    /// From counts by powers of two of microseconds: bucket `n` holds durations below 2ⁿ µs.
+    pub fn from_log2(counts: &[u64], sum_us: u64) -> Self {
+        let mut histogram = Self {
+            sum_us,
+            ..Self::default()
+        };
+        for (power, count) in counts.iter().enumerate() {
+            let us = 1_u64 << power.min(63);
+            let index = BOUNDS_US.partition_point(|bound| *bound < us);
+            if let Some(bucket) = histogram.counts.get_mut(index) {
+                *bucket += count;
+            }
+            histogram.count += count;
+        }
+        histogram
+    }
+
     /// Adds another histogram.
     pub fn merge(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {

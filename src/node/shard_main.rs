@@ -177,7 +177,9 @@ async fn bind(address: SocketAddr) -> Result<Listener, String> {
                 time::sleep(Duration::from_millis(10)).await;
             }
             Err(error) => {
-                return Err(format!("cannot listen on {address} (listen.kafka): {error}"));
+                return Err(format!(
+                    "cannot listen on {address} (listen.kafka): {error}"
+                ));
             }
         }
     }

@@ -23,7 +23,7 @@ use storage::Storage;
 use super::fetch::Watches;
 use super::table::{PartitionKey, Table, owner};
 use crate::config::Config;
-use crate::metrics::{ShardMetrics, Snapshot};
+use crate::metrics::{Histogram, ShardMetrics, Snapshot};
 use crate::net::connection::LocalFuture;
 use crate::net::server::Connections;
 
@@ -147,6 +147,10 @@ impl Shard {
             memory_limit_bytes: self.budget.limit() as u64,
             journal_commits: journal.commits,
             journal_bytes: journal.bytes_written,
+            journal_commit_latency: Histogram::from_log2(
+                &journal.commit_us_log2,
+                journal.commit_us_sum,
+            ),
             cache_hits: counts.read_cache.hits,
             cache_misses: counts.read_cache.misses,
             dirty_bytes: counts.dirty_bytes,
