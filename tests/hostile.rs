@@ -88,7 +88,7 @@ fn an_unknown_version_of_api_versions_is_answered_with_the_known_ones() {
     let directory = tempfile::tempdir().unwrap();
     let broker = Broker::start(directory.path());
     let mut raw = broker.connect();
-    raw.send(&request(18, 99, &[]));
+    raw.send(&request(18, 99, &[0])); // No tagged fields in the header.
     let frame = raw.receive().unwrap();
     let response =
         ApiVersionsResponse::decode(&mut protocol::primitives::Decoder::new(&frame[4..]), 0)

@@ -11,8 +11,9 @@ use runtime::buffer::{AppendBuf, Slice};
 pub(super) const BUFFER_BYTES_MIN: usize = 4 << 10;
 /// Largest buffer that is kept for receiving many frames at once.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
-/// Most that is allocated for a frame of which nothing but the length has come.
-const CLAIM_BYTES_MAX: usize = 1 << 20;
+/// What is allocated for a frame of which nothing but the length has come, to a peer that has not sent
+/// much before.
+const CLAIM_BYTES_MAX: usize = 64 << 10;
 
 /// Why the bytes are no Kafka requests.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl Frames {
             self.cut = 0;
         }
         let room = self.buffer.capacity() - self.cut;
-        if self.buffer.remaining() == 0 || room < wanted.min(CLAIM_BYTES_MAX.max(2 * left)) {
+        if self.buffer.remaining() == 0 || room < wanted.min(self.trusted_bytes(left)) {
             self.replace_buffer(wanted);
         }
         Ok(std::mem::replace(
@@ -95,11 +96,17 @@ impl Frames {
     fn replace_buffer(&mut self, wanted: usize) {
         let left = self.buffer.len() - self.cut;
         // Doubling what has really come bounds the copies to twice the frame.
-        let for_frame = wanted.min(CLAIM_BYTES_MAX.max(2 * left));
+        let for_frame = wanted.min(self.trusted_bytes(left));
         let mut next = AppendBuf::with_capacity(for_frame.max(self.target_bytes));
         next.append(&self.buffer.as_slice()[self.cut..]);
         self.buffer = next;
         self.cut = 0;
+    }
+
+    /// Most that is allocated for a frame of which `left` bytes are here. A peer whose requests have
+    /// filled buffers before is believed more.
+    fn trusted_bytes(&self, left: usize) -> usize {
+        CLAIM_BYTES_MAX.max(4 * self.target_bytes).max(2 * left)
     }
 
     /// Length of the frame that begins at the cut, once its four bytes are here.
