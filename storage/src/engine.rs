@@ -71,6 +71,8 @@ pub(crate) struct Engine {
 pub(crate) struct Queues {
     /// Appended, not yet durable; in sequence order.
     pending: RefCell<VecDeque<PendingCommit>>,
+    /// Empty between commits: the memory for the list of logs that one touched.
+    touched: RefCell<Vec<Rc<Log>>>,
     /// Logs whose chunks count, in the order in which they give one back.
     evictable: RefCell<VecDeque<Weak<Log>>>,
     /// Logs with enough unwritten bytes.
@@ -222,7 +224,7 @@ impl Engine {
 
     /// Called by the journal after each group commit, before waiters are woken.
     pub(crate) fn on_committed(&self, durable: Sequence) {
-        let mut touched: Vec<Rc<Log>> = Vec::new();
+        let mut touched = self.queues.touched.take();
         {
             let mut pending = self.queues.pending.borrow_mut();
             while pending
@@ -241,12 +243,13 @@ impl Engine {
             }
         }
         let observer = self.observer.borrow().clone();
-        for log in touched {
+        for log in touched.drain(..) {
             log.is_touched.set(false);
             if let Some(observer) = &observer {
                 observer(&PartitionLog::from(log));
             }
         }
+        self.queues.touched.replace(touched);
         if !self.removals.borrow().is_empty() || self.wants_checkpoint() {
             self.wake.notify_one();
         }

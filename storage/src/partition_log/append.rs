@@ -215,9 +215,11 @@ impl Log {
     }
 
     pub(super) fn roll(&self, state: &mut LogState, now_ms: i64) -> Option<Sequence> {
+        let sealed_base = state.active().base_offset();
         if !state.roll(self.incarnation, now_ms) {
             return None;
         }
+        self.note_index_in_memory(sealed_base);
         let record = RecordView::Roll {
             incarnation: self.incarnation,
             base_offset: state.log_end,

@@ -2,8 +2,8 @@
 //!
 //! *Place*: before a lookup that memory cannot answer, so a start reads no index at all.
 //! *Invariants*: **I1** the last entry taken from the file is checked against the batch it points
-//! to; if that is wrong the whole segment is walked instead. *Limits*: `LOADED_INDEXES_MAX` loaded
-//! indexes over all logs; the oldest is let go and loaded again when asked for.
+//! to; if that is wrong the whole segment is walked instead. *Limits*: `INDEXES_IN_MEMORY_MAX` of
+//! sealed segments over all logs; the oldest is let go and loaded again when asked for.
 
 use std::rc::Rc;
 
@@ -18,8 +18,8 @@ use crate::segment::files::FileKind;
 use crate::segment::index_file::{BLOCK_ENTRIES, BlockOwner, decode_block};
 use crate::segment::offset_index::{INTERVAL_BYTES, IndexEntry, OffsetIndex};
 
-/// Loaded indexes of sealed segments kept; one is at most 512 KiB (a 2 GiB segment).
-const LOADED_INDEXES_MAX: usize = 64;
+/// Indexes of sealed segments kept in memory; one is at most 512 KiB (a 2 GiB segment).
+const INDEXES_IN_MEMORY_MAX: usize = 64;
 
 /// What has to be loaded.
 #[derive(Clone, Copy)]
@@ -168,30 +168,43 @@ impl Log {
         self.note_index_in_memory(incomplete.segment_base);
     }
 
-    /// Enters a sealed segment's index into the list of those in memory, and lets the oldest go.
-    pub(super) fn note_index_in_memory(self: &Rc<Self>, segment_base: i64) {
-        let mut loaded = self.engine.queues.indexes.borrow_mut();
-        loaded.push_back((Rc::downgrade(self), segment_base));
-        if loaded.len() <= LOADED_INDEXES_MAX {
+    /// Enters a segment's index into the list of those in memory, and lets the oldest go.
+    pub(super) fn note_index_in_memory(&self, segment_base: i64) {
+        let mut in_memory = self.engine.queues.indexes.borrow_mut();
+        in_memory.push_back((self.weak(), segment_base));
+        if in_memory.len() <= INDEXES_IN_MEMORY_MAX {
             return;
         }
-        let Some((log, segment_base)) = loaded.pop_front() else {
+        let Some((log, segment_base)) = in_memory.pop_front() else {
             return;
         };
-        drop(loaded);
-        if let Some(log) = log.upgrade() {
-            log.unload_index(segment_base);
+        drop(in_memory);
+        let is_kept = log
+            .upgrade()
+            .is_some_and(|log| !log.unload_index(segment_base));
+        if is_kept {
+            self.engine
+                .queues
+                .indexes
+                .borrow_mut()
+                .push_back((log, segment_base));
         }
     }
 
-    fn unload_index(&self, segment_base: i64) {
-        let mut state = self.state.borrow_mut();
-        if let Some(at) = state.segment_at(segment_base)
-            && state.is_sealed(at)
-        {
-            let segment = &mut state.segments[at];
-            segment.index.unload(segment.extent.bytes);
-            segment.index_blocks = None;
+    /// Gives the memory of an index back; `false` when it is in use. The active segment's is.
+    fn unload_index(&self, segment_base: i64) -> bool {
+        let Ok(mut state) = self.state.try_borrow_mut() else {
+            return false;
+        };
+        let Some(at) = state.segment_at(segment_base) else {
+            return true;
+        };
+        if !state.is_sealed(at) {
+            return false;
         }
+        let segment = &mut state.segments[at];
+        segment.index.unload(segment.extent.bytes);
+        segment.index_blocks = None;
+        true
     }
 }
