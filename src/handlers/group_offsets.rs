@@ -86,7 +86,7 @@ pub(super) async fn commit(
     }
     let response = commit_response(&results);
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version)
+        response.encode(encoder, version);
     }))
 }
 

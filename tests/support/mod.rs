@@ -11,7 +11,7 @@ use protocol::header::{RequestHeader, decode_response_header};
 use protocol::primitives::{Decoder, Encoder};
 
 /// A running broker; killed when it is dropped.
-pub struct Broker {
+pub(crate) struct Broker {
     child: Child,
     pub directory: PathBuf,
     pub kafka: SocketAddr,
@@ -19,7 +19,7 @@ pub struct Broker {
 }
 
 /// Runs the binary to its end: exit status, standard output, standard error.
-pub fn run_to_end(arguments: &[&str]) -> (ExitStatus, String, String) {
+pub(crate) fn run_to_end(arguments: &[&str]) -> (ExitStatus, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_streambus"))
         .args(arguments)
         .output()
@@ -30,12 +30,12 @@ pub fn run_to_end(arguments: &[&str]) -> (ExitStatus, String, String) {
 
 impl Broker {
     /// Starts a broker whose data is in `directory`.
-    pub fn start(directory: &Path) -> Broker {
+    pub(crate) fn start(directory: &Path) -> Broker {
         Self::start_on(directory, "127.0.0.1:0", &[])
     }
 
     /// Starts a broker on an address, with further flags.
-    pub fn start_on(directory: &Path, address: &str, flags: &[&str]) -> Broker {
+    pub(crate) fn start_on(directory: &Path, address: &str, flags: &[&str]) -> Broker {
         let data = directory.join("data");
         let log = std::fs::File::options()
             .create(true)
@@ -69,14 +69,14 @@ impl Broker {
     }
 
     /// Kills it as a power switch would end the process.
-    pub fn kill(mut self) -> SocketAddr {
+    pub(crate) fn kill(mut self) -> SocketAddr {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.kafka
     }
 
     /// Asks it to stop and waits for its end.
-    pub fn stop(mut self) -> ExitStatus {
+    pub(crate) fn stop(mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -89,12 +89,12 @@ impl Broker {
     }
 
     /// Whether the process is alive.
-    pub fn is_alive(&mut self) -> bool {
+    pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
     /// Resident memory in bytes.
-    pub fn resident_bytes(&self) -> u64 {
+    pub(crate) fn resident_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).unwrap();
         let line = status
@@ -105,17 +105,17 @@ impl Broker {
     }
 
     /// What the broker logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
     /// A connection for raw frames.
-    pub fn connect(&self) -> Raw {
+    pub(crate) fn connect(&self) -> Raw {
         Raw::connect(self.kafka)
     }
 
     /// Answers a GET of its HTTP listener: status line and body.
-    pub fn get(&self, path: &str) -> (String, String) {
+    pub(crate) fn get(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.http).unwrap();
         write!(
             stream,
@@ -137,12 +137,12 @@ impl Drop for Broker {
 }
 
 /// A socket on which a test says what it likes.
-pub struct Raw {
+pub(crate) struct Raw {
     pub stream: TcpStream,
 }
 
 impl Raw {
-    pub fn connect(address: SocketAddr) -> Raw {
+    pub(crate) fn connect(address: SocketAddr) -> Raw {
         let stream = TcpStream::connect(address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
@@ -152,12 +152,12 @@ impl Raw {
     }
 
     /// Sends bytes as they are; a broker that has closed is no failure.
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
     /// Sends a frame with a request header before `body`.
-    pub fn request(&mut self, key: i16, version: i16, body: impl FnOnce(&mut Encoder)) {
+    pub(crate) fn request(&mut self, key: i16, version: i16, body: impl FnOnce(&mut Encoder)) {
         let mut encoder = Encoder::new();
         encoder.put_i32(0);
         let header = RequestHeader {
@@ -175,7 +175,7 @@ impl Raw {
     }
 
     /// The next answer's frame, or `None` if the broker closed the connection.
-    pub fn receive(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn receive(&mut self) -> Option<Vec<u8>> {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).ok()?;
         let mut frame = vec![0; u32::from_be_bytes(length) as usize];
@@ -184,7 +184,7 @@ impl Raw {
     }
 
     /// Sends a request and reads its answer's body with `decode`.
-    pub fn call<T>(
+    pub(crate) fn call<T>(
         &mut self,
         key: i16,
         version: i16,
@@ -199,7 +199,7 @@ impl Raw {
     }
 
     /// Whether the broker has closed this connection (waits for it).
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         let mut byte = [0; 1];
         !matches!(self.stream.read(&mut byte), Ok(1))
     }

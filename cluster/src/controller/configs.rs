@@ -44,7 +44,7 @@ pub fn alter_topic(
     };
     Ok(Command::AlterTopicConfigs {
         id: topic.id,
-        changes: changes.map_err(refuse)?,
+        changes: changes.map_err(|error| refuse(&error))?,
     })
 }
 
@@ -70,7 +70,7 @@ pub fn alter_broker(
     };
     Ok(Command::AlterBrokerConfigs {
         broker,
-        changes: changes.map_err(refuse)?,
+        changes: changes.map_err(|error| refuse(&error))?,
     })
 }
 
@@ -97,17 +97,18 @@ fn broker_definition(name: &str) -> Result<&'static Definition, AlterError> {
 /// The configs of a new topic.
 pub(super) fn new_topic_configs(wanted: &[(String, Option<String>)]) -> Result<Configs, Refusal> {
     if let Some((name, _)) = wanted.iter().find(|(_, value)| value.is_none()) {
-        return Err(refuse(AlterError::NullValue { name: name.clone() }));
+        return Err(refuse(&AlterError::NullValue { name: name.clone() }));
     }
-    let changes = replace_all(&Configs::new(), wanted, topic_definition).map_err(refuse)?;
+    let changes =
+        replace_all(&Configs::new(), wanted, topic_definition).map_err(|error| refuse(&error))?;
     Ok(changes
         .into_iter()
         .filter_map(|change| Some((change.name, change.value?)))
         .collect())
 }
 
-fn refuse(error: AlterError) -> Refusal {
-    let code = match &error {
+fn refuse(error: &AlterError) -> Refusal {
+    let code = match error {
         AlterError::Unknown { .. }
         | AlterError::Invalid(_)
         | AlterError::NullValue { .. }

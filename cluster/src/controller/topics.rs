@@ -171,13 +171,11 @@ fn check_assignments(image: &Image, new: &NewTopic) -> Result<Vec<Vec<i32>>, Ref
         let slot = usize::try_from(*partition)
             .ok()
             .and_then(|index| by_partition.get_mut(index));
-        match slot {
-            Some(slot @ None) => *slot = Some(brokers.clone()),
-            Some(Some(_)) | None => {
-                let message = "Replica assignments must name the partitions 0, 1, 2 … once each.";
-                return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, message));
-            }
-        }
+        let Some(slot @ None) = slot else {
+            let message = "Replica assignments must name the partitions 0, 1, 2 … once each.";
+            return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, message));
+        };
+        *slot = Some(brokers.clone());
     }
     let assignments: Vec<Vec<i32>> = by_partition.into_iter().flatten().collect();
     check_replicas(image, &assignments)?;

@@ -199,7 +199,9 @@ pub(super) fn put_assignments(e: &mut Encoder, assignments: &[Vec<i32>]) {
     e.put_length(Some(assignments.len()), true);
     for brokers in assignments {
         e.put_length(Some(brokers.len()), true);
-        brokers.iter().for_each(|broker| e.put_i32(*broker));
+        for broker in brokers {
+            e.put_i32(*broker);
+        }
     }
 }
 

@@ -96,7 +96,9 @@ fn put_topic(e: &mut Encoder, topic: &Topic) {
 
 fn put_brokers(e: &mut Encoder, brokers: impl ExactSizeIterator<Item = i32>) {
     e.put_length(Some(brokers.len()), true);
-    brokers.for_each(|broker| e.put_i32(broker));
+    for broker in brokers {
+        e.put_i32(broker);
+    }
 }
 
 fn get_topic(d: &mut Decoder<'_>) -> Result<Topic, DecodeError> {
