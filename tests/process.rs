@@ -1,4 +1,9 @@
 //! The broker as a process: start, stop, kill -9, restart, refusals, HTTP.
+#![allow(
+    clippy::unwrap_used,
+    clippy::pedantic,
+    reason = "a test may fail at any step"
+)]
 
 mod support;
 

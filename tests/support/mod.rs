@@ -1,5 +1,12 @@
 //! Starts the real broker binary on a free port in a directory of its own, kills it, starts it again.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::pedantic,
+    reason = "test support: each test file uses its own part"
+)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
