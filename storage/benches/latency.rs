@@ -36,13 +36,25 @@ fn main() {
 }
 
 async fn open(dir: &Path) -> Storage {
-    let opened = Storage::open(dir, 0, StorageConfig::default(), MemoryBudget::new(512 << 20)).await;
+    let opened = Storage::open(
+        dir,
+        0,
+        StorageConfig::default(),
+        MemoryBudget::new(512 << 20),
+    )
+    .await;
     opened.expect("open").0
 }
 
 async fn create(storage: &Storage, number: u32) -> PartitionLog {
-    let id = LogId { topic: [7; 16], partition: number };
-    storage.create_log(id, LogConfig::default()).await.expect("create")
+    let id = LogId {
+        topic: [7; 16],
+        partition: number,
+    };
+    storage
+        .create_log(id, LogConfig::default())
+        .await
+        .expect("create")
 }
 
 fn batch(records: usize, value_bytes: usize) -> Vec<u8> {
@@ -56,7 +68,10 @@ fn batch(records: usize, value_bytes: usize) -> Vec<u8> {
 
 async fn run(dir: PathBuf) {
     let storage = open(&dir).await;
-    println!("{:<12} {:>9} {:>9} {:>9} {:>9}", "", "p50", "p99", "p99.9", "max");
+    println!(
+        "{:<12} {:>9} {:>9} {:>9} {:>9}",
+        "", "p50", "p99", "p99.9", "max"
+    );
     durable(&storage).await;
     open_loop(&storage).await;
     appends(&storage).await;
@@ -65,7 +80,10 @@ async fn run(dir: PathBuf) {
     storage.close().await.expect("close");
     let began = now();
     let storage = open(&dir).await;
-    println!("open after close: {:.1} ms", began.elapsed().as_secs_f64() * 1e3);
+    println!(
+        "open after close: {:.1} ms",
+        began.elapsed().as_secs_f64() * 1e3
+    );
     let log = storage.log(log).expect("the filled log");
     cold_reads(&log).await;
     storage.close().await.expect("close");
@@ -74,7 +92,12 @@ async fn run(dir: PathBuf) {
 fn report(name: &str, unit: f64, histogram: &Histogram<u64>) {
     let at = |quantile| histogram.value_at_quantile(quantile) as f64 / unit;
     let max = histogram.max() as f64 / unit;
-    println!("{name:<12} {:>9.1} {:>9.1} {:>9.1} {max:>9.1}", at(0.5), at(0.99), at(0.999));
+    println!(
+        "{name:<12} {:>9.1} {:>9.1} {:>9.1} {max:>9.1}",
+        at(0.5),
+        at(0.99),
+        at(0.999)
+    );
 }
 
 fn histogram() -> Histogram<u64> {
@@ -117,7 +140,9 @@ async fn open_loop(storage: &Storage) {
         let (storage, latencies) = (storage.clone(), std::rc::Rc::clone(&latencies));
         running.push(spawn(Class::Network, async move {
             storage.committed(appended.sequence).await.expect("commit");
-            latencies.borrow_mut().saturating_record(nanos(due.elapsed()));
+            latencies
+                .borrow_mut()
+                .saturating_record(nanos(due.elapsed()));
         }));
     }
     for task in running {
@@ -152,7 +177,10 @@ async fn hot_reads(storage: &Storage) {
             log.append(&records, 0, 0).expect("append");
         }
         let began = now();
-        let result = log.try_read(offset, 17 << 10, i64::MAX).expect("in memory").expect("read");
+        let result = log
+            .try_read(offset, 17 << 10, i64::MAX)
+            .expect("in memory")
+            .expect("read");
         costs.saturating_record(nanos(began.elapsed()));
         offset = result.next_offset;
         yield_now().await;
@@ -189,7 +217,10 @@ async fn cold_reads(log: &PartitionLog) {
         let (took, cpu) = (began.elapsed(), process_cpu() - cpu);
         let megabytes = bytes as f64 / 1e6;
         let rate = megabytes / took.as_secs_f64();
-        println!("read {name}: {rate:.0} MB/s, {:.0} µs of CPU a MB", cpu.as_secs_f64() * 1e6 / megabytes);
+        println!(
+            "read {name}: {rate:.0} MB/s, {:.0} µs of CPU a MB",
+            cpu.as_secs_f64() * 1e6 / megabytes
+        );
     }
 }
 
@@ -197,6 +228,11 @@ async fn cold_reads(log: &PartitionLog) {
 fn process_cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    let ticks: u64 = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<u64>().ok())
+        .sum();
     Duration::from_millis(ticks * 10)
 }

@@ -35,7 +35,7 @@ use crate::log_id::{LogId, log_dir};
 use crate::segment::files::{FileKind, file_path};
 pub use append::Appended;
 pub use lookup::TimestampOffset;
-pub use producers::SequenceCheck;
+pub use producers::{ProducerSummary, SequenceCheck};
 pub use read::ReadResult;
 pub use retention::RetentionOutcome;
 use state::LogState;
@@ -304,6 +304,11 @@ impl PartitionLog {
             .borrow()
             .producers
             .check(producer_id, epoch, first_sequence, last_sequence)
+    }
+
+    /// The producers remembered, by ascending id.
+    pub fn producers(&self) -> Vec<ProducerSummary> {
+        self.log.state.borrow().producers.summaries()
     }
 
     /// Count of idempotent producers remembered.

@@ -45,6 +45,19 @@ pub enum SequenceCheck {
     },
 }
 
+/// What a log tells of one of its producers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerSummary {
+    /// Its id.
+    pub producer_id: i64,
+    /// Its current epoch.
+    pub epoch: i16,
+    /// Sequence of the last record of its current epoch; −1: none.
+    pub last_sequence: i32,
+    /// Greatest timestamp that it wrote, ms; −1: none.
+    pub last_timestamp: i64,
+}
+
 /// One remembered batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ProducerBatch {
@@ -115,6 +128,23 @@ impl Producers {
 
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// Every producer, by ascending id.
+    pub(crate) fn summaries(&self) -> Vec<ProducerSummary> {
+        let summary = |(id, producer): (&i64, &Producer)| ProducerSummary {
+            producer_id: *id,
+            epoch: producer.epoch,
+            last_sequence: producer
+                .batches
+                .as_slice()
+                .last()
+                .map_or(-1, |batch| batch.last_sequence),
+            last_timestamp: producer.last_timestamp,
+        };
+        let mut summaries: Vec<_> = self.by_id.iter().map(summary).collect();
+        summaries.sort_unstable_by_key(|producer| producer.producer_id);
+        summaries
     }
 
     /// What to do with a batch of `producer_id` whose records have these sequences (inclusive).
@@ -350,6 +380,20 @@ mod tests {
     fn sequences_wrap_around() {
         let producers = producers(&[batch(0, i32::MAX - 1, 0, 2)]);
         assert_eq!(producers.check(1, 0, 0, 4), SequenceCheck::New);
+    }
+
+    #[test]
+    fn summaries_tell_the_current_epoch_and_its_last_sequence() {
+        let mut control = batch(8, -1, 5, 1);
+        (control.producer_id, control.attributes) = (0, 0x30);
+        let producers = producers(&[batch(3, 0, 0, 2), batch(4, 0, 2, 3), control]);
+        let told = |producer_id, epoch, last_sequence| ProducerSummary {
+            producer_id,
+            epoch,
+            last_sequence,
+            last_timestamp: 5,
+        };
+        assert_eq!(producers.summaries(), [told(0, 8, -1), told(1, 4, 2)]);
     }
 
     #[test]
