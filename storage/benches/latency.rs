@@ -214,7 +214,7 @@ async fn cold_reads(log: &PartitionLog) {
             bytes += result.bytes;
             offset = result.next_offset;
         }
-        let (took, cpu) = (began.elapsed(), process_cpu() - cpu);
+        let (took, cpu) = (began.elapsed(), process_cpu().saturating_sub(cpu));
         let megabytes = bytes as f64 / 1e6;
         let rate = megabytes / took.as_secs_f64();
         println!(

@@ -29,6 +29,8 @@ pub use config::{LogConfig, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_LIMIT, StorageC
 pub use error::StorageError;
 pub use journal::Sequence;
 pub use log_id::LogId;
-pub use partition_log::{Appended, PartitionLog, ProducerSummary, ReadResult, RetentionOutcome, SequenceCheck, TimestampOffset};
+pub use partition_log::{
+    Appended, PartitionLog, ReadResult, RetentionOutcome, SequenceCheck, TimestampOffset,
+};
 pub use recovery::RecoveryReport;
 pub use storage::{Storage, StorageCounts};

@@ -60,7 +60,7 @@ fn an_append_assigns_offsets_and_the_durable_end_follows() {
         storage.on_durable(move |log| {
             noted
                 .borrow_mut()
-                .push((log.id().partition, log.durable_end_offset()))
+                .push((log.id().partition, log.durable_end_offset()));
         });
         let two = [Spec::new(1, 3, 10).build(), Spec::new(2, 2, 10).build()].concat();
         let first = log.append(&two, 0, wall_clock_ms()).expect("append");

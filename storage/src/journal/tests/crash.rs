@@ -100,7 +100,7 @@ fn starts_can_be_stopped_again_and_again() {
 fn starts_alone_do_not_use_up_files() {
     let mut disk = Disk::new();
     run(&disk, async {
-        commit_all(&open(1).await.0, 1..30, 5000).await
+        commit_all(&open(1).await.0, 1..30, 5000).await;
     });
     run(&disk, async { drop(open(1).await) });
     let files = disk.files().len();

@@ -69,7 +69,7 @@ fn a_damaged_first_group_of_a_start_does_not_hide_what_follows() {
 fn a_replay_that_ends_below_a_stated_durable_mark_is_corruption() {
     let disk = Disk::new();
     run(&disk, async {
-        commit_all(&open(1).await.0, 1..9, 100).await
+        commit_all(&open(1).await.0, 1..9, 100).await;
     });
     let places = groups(&disk);
     let (last, others) = places.split_last().unwrap();
@@ -134,7 +134,7 @@ fn a_torn_record_that_is_written_again_does_not_make_older_ones_live_again() {
     // Records 2 and 3 do not reach the disk: the next start takes record 1 as the end.
     let disk = Disk::new();
     let disk = killed_after(&disk, async {
-        commit_all(&open(1).await.0, 1..4, 100).await
+        commit_all(&open(1).await.0, 1..4, 100).await;
     });
     let old = groups(&disk);
     let whole = disk.read(&old[2].path).unwrap();
@@ -227,7 +227,7 @@ fn forge(disk: &Disk, change: impl Fn(&mut GroupHeader)) -> Place {
 
 fn one_record_closed_or_not() -> Disk {
     killed_after(&Disk::new(), async {
-        commit_all(&open(1).await.0, 1..3, 100).await
+        commit_all(&open(1).await.0, 1..3, 100).await;
     })
 }
 

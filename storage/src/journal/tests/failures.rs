@@ -86,7 +86,7 @@ fn the_end_mark_that_cannot_be_written_fails_the_close() {
 fn a_failed_sync_or_write_at_start_fails_the_start_and_not_the_next_one() {
     let disk = Disk::new();
     run(&disk, async {
-        commit_all(&open(1).await.0, 1..4, 100).await
+        commit_all(&open(1).await.0, 1..4, 100).await;
     });
     for (kind, count) in [(OpKind::Sync, 2), (OpKind::Metadata, 2), (OpKind::Write, 1)] {
         for nth in 0..count {

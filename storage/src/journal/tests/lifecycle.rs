@@ -45,7 +45,7 @@ fn an_orderly_end_leaves_its_mark_and_nothing_to_cut() {
         assert!(
             !open(20).await.1.was_closed,
             "the start before was not ended"
-        )
+        );
     });
 }
 
@@ -53,12 +53,12 @@ fn an_orderly_end_leaves_its_mark_and_nothing_to_cut() {
 fn a_start_never_appends_to_what_it_replayed() {
     let disk = Disk::new();
     let disk = killed_after(&disk, async {
-        commit_all(&open(1).await.0, 1..4, 100).await
+        commit_all(&open(1).await.0, 1..4, 100).await;
     });
     let last = groups(&disk).pop().unwrap();
     let before = disk.read(&last.path).unwrap();
     run(&disk, async {
-        commit_all(&open(1).await.0, 4..6, 100).await
+        commit_all(&open(1).await.0, 4..6, 100).await;
     });
     assert!(
         disk.read(&last.path).unwrap() == before,
@@ -174,7 +174,7 @@ fn the_first_start_makes_a_small_file_and_the_others_in_the_background() {
 fn larger_files_replace_smaller_ones_after_a_change_of_the_setting() {
     let disk = Disk::new();
     let disk = killed_after(&disk, async {
-        commit_all(&open(1).await.0, 1..20, 5000).await
+        commit_all(&open(1).await.0, 1..20, 5000).await;
     });
     run(&disk, async {
         let mut config = small();
@@ -194,12 +194,13 @@ fn larger_files_replace_smaller_ones_after_a_change_of_the_setting() {
 
 #[test]
 fn settings_out_of_bounds_are_refused() {
-    let settings: [(&str, fn(&mut crate::journal::JournalConfig)); 4] = [
+    type Change = fn(&mut crate::journal::JournalConfig);
+    let settings: [(&str, Change); 4] = [
         ("journal.file_bytes", |config| config.file_bytes = 60 << 10),
         ("journal.file_bytes", |config| config.file_bytes += 512),
         ("journal.files_max", |config| config.files_max = 2),
         ("journal.group_bytes_max", |config| {
-            config.group_bytes_max = BLOCK as usize - 1
+            config.group_bytes_max = BLOCK as usize - 1;
         }),
     ];
     for (expected, change) in settings {

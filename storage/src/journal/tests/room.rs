@@ -6,7 +6,7 @@ use runtime::sim::Disk;
 use runtime::task::{Class, spawn};
 use runtime::time::{sleep, timeout};
 
-use super::world::{append, commit, numbers, open, run, small, try_open};
+use super::world::{append, commit, groups, numbers, open, run, small, try_open};
 use crate::journal::{Journal, Sequence};
 
 /// Commits ordinary records until there is no room for another. How many.
@@ -26,6 +26,7 @@ async fn fill(journal: &Journal, len: usize) -> u64 {
 fn a_full_journal_has_no_room_until_a_release() {
     for (files_max, len) in [(3, 4000), (4, 100), (4, 15_000), (3, 40_000), (5, 56_000)] {
         let disk = Disk::new();
+        let seen = disk.clone();
         run(&disk, async move {
             let mut config = small();
             config.files_max = files_max;
@@ -33,6 +34,12 @@ fn a_full_journal_has_no_room_until_a_release() {
             let count = fill(&journal, len).await;
             assert!(count > 0 && !journal.has_room(len));
             assert_eq!(journal.used_percent(), 100);
+            let last = groups(&seen).pop().unwrap();
+            let laps = last.header.lap as usize;
+            assert!(
+                laps < files_max,
+                "the last file is not for ordinary records"
+            );
             let waiting = journal.clone();
             let waiting = spawn(Class::Network, async move { waiting.room(len).await });
             sleep(Duration::from_millis(5)).await;
