@@ -127,7 +127,7 @@ impl Raw {
 }
 
 fn histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("three digits")
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("a minute in ns, three digits")
 }
 
 fn note(latencies: &mut Histogram<u64>, begun: Instant) {

@@ -113,7 +113,7 @@ pub(super) async fn replay(
     Ok(replayed)
 }
 
-/// The files with a whole first group, by lap; one for each.
+/// The files with a whole first group, by lap.
 async fn find_candidates(found: &Found) -> Result<Vec<Candidate<'_>>, StorageError> {
     let mut candidates = Vec::new();
     for file in &found.files {
@@ -130,12 +130,10 @@ async fn find_candidates(found: &Found) -> Result<Vec<Candidate<'_>>, StorageErr
             goes_on,
         });
     }
-    // A killed process's last write may reach the disk after the next start has looked there, taken the
-    // group for torn and begun the same lap in another file. It is one group, without a second.
+    // A killed process's last write may reach the disk after the next start has looked there, found
+    // nothing, and begun the same lap in another file. It is one group, without a second: the file that
+    // goes on is the newer one.
     candidates.sort_by_key(|one| (one.first.lap, one.goes_on, one.first.generation));
-    candidates.reverse();
-    candidates.dedup_by_key(|one| one.first.lap);
-    candidates.reverse();
     Ok(candidates)
 }
 
