@@ -30,7 +30,8 @@ pub use error::StorageError;
 pub use journal::Sequence;
 pub use log_id::LogId;
 pub use partition_log::{
-    Appended, PartitionLog, ReadResult, RetentionOutcome, SequenceCheck, TimestampOffset,
+    Appended, PartitionLog, ProducerSummary, ReadResult, RetentionOutcome, SequenceCheck,
+    TimestampOffset,
 };
 pub use recovery::RecoveryReport;
 pub use storage::{Storage, StorageCounts};
