@@ -21,7 +21,7 @@ fn batch(number: usize) -> Vec<u8> {
     builder.build().expect("a batch")
 }
 
-async fn open(dir: &PathBuf) -> Storage {
+async fn open(dir: &std::path::Path) -> Storage {
     let config = StorageConfig {
         write_behind_bytes: 64 << 10,
         cache_bytes_max: 4 << 20,
