@@ -86,6 +86,7 @@ api_keys! {
     IncrementalAlterConfigs = 44, versions 0..=1, flexible 1;
     OffsetDelete = 47, versions 0..=0, flexible NEVER;
     DescribeCluster = 60, versions 0..=2, flexible 0;
+    DescribeProducers = 61, versions 0..=0, flexible 0;
     DescribeTopicPartitions = 75, versions 0..=0, flexible 0;
 }
 

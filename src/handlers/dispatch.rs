@@ -9,9 +9,9 @@ use runtime::time::{self, Instant};
 use super::context::{Context, Handlers};
 use super::{
     api_versions, configs, create_partitions, create_topics, delete_records, delete_topics,
-    describe_cluster, describe_log_dirs, describe_topic_partitions, fetch, find_coordinator,
-    group_membership, group_offsets, groups, init_producer_id, list_offsets, metadata,
-    offset_for_leader_epoch, produce,
+    describe_cluster, describe_log_dirs, describe_producers, describe_topic_partitions, fetch,
+    find_coordinator, group_membership, group_offsets, groups, init_producer_id, list_offsets,
+    metadata, offset_for_leader_epoch, produce,
 };
 use crate::net::connection::{Dispatched, Dispatcher, LocalFuture, Peer};
 use crate::net::response::Response;
@@ -94,6 +94,7 @@ async fn handle(
         ApiKey::IncrementalAlterConfigs => Box::pin(configs::alter_incrementally(context, d)).await,
         ApiKey::DeleteRecords => Box::pin(delete_records::handle(context, d)).await,
         ApiKey::DescribeLogDirs => Box::pin(describe_log_dirs::handle(context, d)).await,
+        ApiKey::DescribeProducers => Box::pin(describe_producers::handle(context, d)).await,
         ApiKey::InitProducerId => Box::pin(init_producer_id::handle(context, d)).await,
         ApiKey::FindCoordinator => Box::pin(find_coordinator::handle(context, d)).await,
         ApiKey::JoinGroup => Box::pin(group_membership::join(context, d)).await,

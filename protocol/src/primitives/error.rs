@@ -93,6 +93,16 @@ pub enum DecodeError {
         /// How many.
         bytes: usize,
     },
+    /// A number that the field cannot have.
+    #[error("{message}.{field} is {value}, which is out of range")]
+    ValueOutOfRange {
+        /// Structure that holds the field.
+        message: &'static str,
+        /// The field.
+        field: &'static str,
+        /// The value as it was sent.
+        value: i64,
+    },
     /// A version in which the message does not exist.
     #[error("{message} has no version {version}")]
     UnsupportedVersion {
