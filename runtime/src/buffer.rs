@@ -16,17 +16,39 @@
 
 #![allow(unsafe_code, reason = "raw memory: see the invariants")]
 
+mod recycled;
+
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::RefCell;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use recycled::Recycled;
+
 /// Alignment and granularity of direct I/O: offsets, lengths and memory addresses.
 pub const BLOCK_BYTES: usize = 4096;
 
 const _: () = assert!(BLOCK_BYTES.is_power_of_two());
+
+thread_local! {
+    static RECYCLED: RefCell<Recycled<Block>> = const { RefCell::new(Recycled::new()) };
+}
+
+/// Aligned memory of which nobody has a view.
+struct Block {
+    start: NonNull<u8>,
+    capacity: usize,
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `Backing::allocate` with the same layout; nobody views it any more.
+        unsafe { dealloc(self.start.as_ptr(), Backing::layout(self.capacity)) };
+    }
+}
 
 /// An allocation, freed with the last view of it.
 struct Backing {
@@ -54,8 +76,12 @@ impl Backing {
             // SAFETY: the layout's size is not zero, asserted above.
             unsafe { alloc_zeroed(layout) }
         } else {
-            // SAFETY: the layout's size is not zero, asserted above.
-            unsafe { alloc(layout) }
+            let used_before = RECYCLED.try_with(|kept| kept.borrow_mut().take(capacity));
+            match used_before {
+                Ok(Some(block)) => ManuallyDrop::new(block).start.as_ptr(),
+                // SAFETY: the layout's size is not zero, asserted above.
+                _ => unsafe { alloc(layout) },
+            }
         };
         let Some(start) = NonNull::new(start) else {
             handle_alloc_error(layout)
@@ -85,8 +111,10 @@ impl Drop for Backing {
             // SAFETY: pointer and capacity came from a vector of bytes that was forgotten.
             drop(unsafe { Vec::from_raw_parts(self.start.as_ptr(), 0, self.capacity) });
         } else {
-            // SAFETY: allocated in `allocate` with the same layout; nobody views it any more.
-            unsafe { dealloc(self.start.as_ptr(), Self::layout(self.capacity)) };
+            let (start, capacity) = (self.start, self.capacity);
+            let block = Block { start, capacity };
+            // Fails only while the thread ends; then the block is freed here.
+            let _ = RECYCLED.try_with(|kept| kept.borrow_mut().put(block, capacity));
         }
     }
 }
