@@ -11,6 +11,7 @@
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod api_key;
 pub mod compression;
+pub mod crc32c;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod error_code;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]

@@ -6,6 +6,8 @@
 //! The CRC-32C covers everything but itself, so that a record whose bytes were mixed with another's
 //! is found even if its batch's CRC was computed over the mixture.
 
+use protocol::crc32c;
+
 /// Bytes before the noise.
 pub(super) const HEADER_BYTES: usize = 28;
 const MAGIC: u32 = 0x5342_5652;

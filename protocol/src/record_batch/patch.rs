@@ -8,6 +8,7 @@ use super::header::{
     ATTRIBUTES_AT, BASE_OFFSET_AT, CRC_AT, HEADER_BYTES, LEADER_EPOCH_AT, LOG_APPEND_TIME_BIT,
     MAX_TIMESTAMP_AT, put,
 };
+use crate::crc32c;
 
 const _: () = assert!(BASE_OFFSET_AT + 8 <= CRC_AT && LEADER_EPOCH_AT + 4 <= CRC_AT);
 

@@ -12,6 +12,7 @@ use super::header::{
 };
 use super::record::RecordIter;
 use crate::compression::{self, Codec, DecompressContext};
+use crate::crc32c;
 
 /// A view of one v2 batch (invariant I1 of the module).
 #[derive(Clone, Copy)]

@@ -8,6 +8,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use protocol::crc32c;
 use runtime::{AlignedBuf, AppendBuf, BLOCK_BYTES, Durability, File, OpenMode, Slice, dir};
 
 use super::entry::{self, LogEntry};

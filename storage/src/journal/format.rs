@@ -3,6 +3,8 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use protocol::crc32c;
+
 use crate::codec::FieldReader;
 
 /// Version of the format of files and groups.

@@ -3,6 +3,7 @@
 //!
 //! *Place*: catch-up reads, lookups and rebuilding walk batches through this.
 
+use protocol::crc32c;
 use runtime::Slice;
 
 use crate::segment::batch_header::{BadHeader, BatchHeader, CRC_FROM, HEADER_BYTES};

@@ -4,6 +4,8 @@
 //! states. A hint: one that is missing or invalid means that an older one is taken. *Source*:
 //! `docs/storage-format.md`, "Producer states".
 
+use protocol::crc32c;
+
 use super::producers::Producers;
 use crate::codec::{FieldReader, PutField, TooShort};
 

@@ -5,6 +5,7 @@
 //! are right: a stale block of another segment or time ends the index instead. *Source*:
 //! `docs/storage-format.md`, "Index".
 
+use protocol::crc32c;
 use runtime::BLOCK_BYTES;
 
 use super::offset_index::{IndexEntry, is_ordered};

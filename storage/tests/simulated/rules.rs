@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use protocol::crc32c;
 use runtime::sim::disk::{Fault, OpKind};
 use runtime::sim::{Disk, Random};
 use runtime::time::wall_clock_ms;
