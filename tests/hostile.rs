@@ -154,3 +154,38 @@ fn random_bytes_in_valid_frames_harm_nobody() {
     let log = broker.log();
     assert!(!log.contains("panicked"), "{log}");
 }
+
+/// Descriptors that this process may open; the broker, its child, has as many.
+fn descriptors_max() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .unwrap();
+    let soft = line.split_whitespace().next().unwrap();
+    soft.parse().unwrap_or(usize::MAX)
+}
+
+#[test]
+fn ten_thousand_connections_are_served_side_by_side() {
+    const OTHER_DESCRIPTORS: usize = 4_000; // Of the tests beside this one.
+    let count = 10_000.min(descriptors_max() - OTHER_DESCRIPTORS.min(descriptors_max() / 2));
+    println!("{count} connections; 10,000 need a higher limit of open files if these are fewer");
+    let directory = tempfile::tempdir().unwrap();
+    let mut broker = Broker::start(directory.path());
+    let mut sockets: Vec<Raw> = (0..count).map(|_| broker.connect()).collect();
+    for raw in &mut sockets {
+        raw.send(&request(18, 0, &[]));
+    }
+    for raw in &mut sockets {
+        assert!(raw.receive().is_some(), "every connection is answered");
+    }
+    assert!(answers(&broker));
+    assert!(
+        broker.resident_bytes() < RESIDENT_BYTES_MAX,
+        "{}",
+        broker.resident_bytes()
+    );
+    drop(sockets);
+    assert!(answers(&broker) && broker.is_alive());
+}
