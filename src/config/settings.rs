@@ -168,6 +168,12 @@ pub const SETTINGS: &[Setting] = &[
         "Bytes of a shard that are durable in the journal and not yet in a segment.",
     ),
     setting(
+        "storage.open_files_max",
+        integer(0, 10_000_000, "files"),
+        "0",
+        "Segment and index files kept open over all shards. 0: half of the process's limit of open files.",
+    ),
+    setting(
         "storage.verify_cold_reads",
         Kind::Bool,
         "true",

@@ -134,7 +134,7 @@ impl ShardStart {
             _ => None,
         };
         let budget = MemoryBudget::new(budget_bytes(&self.config, self.mailboxes.len()));
-        let storage_config = storage_config(&self.config, budget.limit());
+        let storage_config = storage_config(&self.config, budget.limit(), self.mailboxes.len());
         let dir = &self.config.data_dir;
         let opened = Storage::open(dir, id as u32, storage_config, budget.clone()).await;
         let (storage, report) = opened.map_err(|error| error.to_string())?;
@@ -288,7 +288,7 @@ async fn bring_to_shard_count(config: &Config, shards: usize) -> Result<(), Stri
                 shards,
             ) as u32
         };
-        let storage_config = storage_config(config, budget_bytes(config, 1));
+        let storage_config = storage_config(config, budget_bytes(config, 1), 1);
         migrate_shards(dir, present, shards as u32, &storage_config, assign).await
     };
     bring.await.map_err(|error: StorageError| error.to_string())
@@ -319,6 +319,9 @@ fn budget_bytes(config: &Config, shards: usize) -> usize {
     usize::try_from((total / shards as u64).max(BUDGET_BYTES_MIN)).unwrap_or(usize::MAX)
 }
 
+/// Files that a shard may keep open at least.
+const OPEN_FILES_MIN: usize = 64;
+
 /// Memory of this machine, as the kernel tells it; 4 GiB if it does not.
 fn machine_memory_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -327,13 +330,28 @@ fn machine_memory_bytes() -> u64 {
     kib.map_or(4 << 30, |kib| kib * 1024)
 }
 
-fn storage_config(config: &Config, budget_bytes: usize) -> StorageConfig {
+/// Descriptors that this process may have open, as the kernel tells it; 1,024 if it does not.
+fn descriptors_max() -> usize {
+    let text = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    soft.unwrap_or(1_024)
+}
+
+fn storage_config(config: &Config, budget_bytes: usize, shards: usize) -> StorageConfig {
+    let open_files_max = match config.storage.open_files_max {
+        0 => descriptors_max() / 2,
+        files => files,
+    };
     let budget = budget_bytes as u64;
     let mut storage = StorageConfig {
         dirty_bytes_max: config.storage.dirty_bytes_max.min(budget / 4),
         cache_bytes_max: budget / 2,
         read_cache_bytes_max: budget / 8,
         verify_cold_reads: config.storage.verify_cold_reads,
+        open_files_max: (open_files_max / shards).max(OPEN_FILES_MIN),
         ..StorageConfig::default()
     };
     storage.journal.file_bytes = config.storage.journal_file_bytes;

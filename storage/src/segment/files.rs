@@ -1,7 +1,8 @@
 //! File names of a log directory, and the bounded set of files kept open.
 //!
-//! *Place*: write-behind, reads and deletion open files through here. *Limits*: `open_files_max`;
-//! the least recently used one is let go (a file in use stays open until its user is done).
+//! *Place*: write-behind, reads and deletion open files through here. *Limits*: `open_files_max`; a
+//! file picked at random is let go (one in use stays open until its user is done). Not the one used
+//! longest ago: more logs than files, written in turn, would miss every time.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -39,8 +40,7 @@ pub(crate) fn file_path(log_dir: &Path, base_offset: i64, kind: FileKind) -> Pat
 /// Which file: log incarnation, segment, kind.
 type FileKey = (u64, i64, FileKind);
 
-/// Open files by key, with the time of their last use in a counter.
-#[derive(Default)]
+/// Open files by key.
 pub(crate) struct OpenFiles {
     state: RefCell<OpenFilesState>,
     open_files_max: usize,
@@ -48,8 +48,33 @@ pub(crate) struct OpenFiles {
 
 #[derive(Default)]
 struct OpenFilesState {
-    files: HashMap<FileKey, (File, u64)>,
-    uses: u64,
+    /// Each with its place in `keys`.
+    files: HashMap<FileKey, (File, usize)>,
+    keys: Vec<FileKey>,
+    /// State of the generator that picks who is let go.
+    random: u64,
+}
+
+impl OpenFilesState {
+    fn remove(&mut self, key: FileKey) {
+        let Some((_, place)) = self.files.remove(&key) else {
+            return;
+        };
+        self.keys.swap_remove(place);
+        if let Some(moved) = self.keys.get(place) {
+            let (_, moved_place) = self.files.get_mut(moved).expect("every key has its file");
+            *moved_place = place;
+        }
+    }
+
+    /// A file by chance. Source: Knuth's MMIX generator, of which the upper half is used.
+    fn pick(&mut self) -> FileKey {
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.keys[(self.random >> 32) as usize % self.keys.len()]
+    }
 }
 
 impl OpenFiles {
@@ -65,40 +90,27 @@ impl OpenFiles {
     /// # Errors
     /// The system's answer to opening `path`; `NotFound` when it does not exist.
     pub(crate) async fn open(&self, key: FileKey, path: &Path, mode: OpenMode) -> io::Result<File> {
-        if let Some(file) = self.cached(key) {
-            return Ok(file);
+        if let Some((file, _)) = self.state.borrow().files.get(&key) {
+            return Ok(file.clone());
         }
         let file = File::open(path, mode).await?;
         self.keep(key, file.clone());
         Ok(file)
     }
 
-    fn cached(&self, key: FileKey) -> Option<File> {
-        let mut state = self.state.borrow_mut();
-        state.uses += 1;
-        let uses = state.uses;
-        let (file, used) = state.files.get_mut(&key)?;
-        *used = uses;
-        Some(file.clone())
-    }
-
     fn keep(&self, key: FileKey, file: File) {
         let mut state = self.state.borrow_mut();
-        if state.files.len() >= self.open_files_max {
-            let oldest = state
-                .files
-                .iter()
-                .min_by_key(|(_, (_, used))| *used)
-                .map(|(key, _)| *key);
-            if let Some(oldest) = oldest {
-                state.files.remove(&oldest);
-            }
+        state.remove(key);
+        if state.keys.len() >= self.open_files_max {
+            let unlucky = state.pick();
+            state.remove(unlucky);
         }
-        let uses = state.uses;
-        state.files.insert(key, (file, uses));
+        let place = state.keys.len();
+        state.keys.push(key);
+        state.files.insert(key, (file, place));
         assert!(
-            state.files.len() <= self.open_files_max,
-            "more open files than allowed"
+            state.files.len() <= self.open_files_max && state.files.len() == state.keys.len(),
+            "more open files than allowed, or a file without its key"
         );
     }
 
@@ -106,20 +118,21 @@ impl OpenFiles {
     pub(crate) fn forget_segment(&self, incarnation: u64, base_offset: i64) {
         let mut state = self.state.borrow_mut();
         for kind in FileKind::ALL {
-            state.files.remove(&(incarnation, base_offset, kind));
+            state.remove((incarnation, base_offset, kind));
         }
     }
 
     /// Lets go of all files of a log.
     pub(crate) fn forget_log(&self, incarnation: u64) {
-        self.state
-            .borrow_mut()
-            .files
-            .retain(|key, _| key.0 != incarnation);
+        let mut state = self.state.borrow_mut();
+        let of_log = state.keys.iter().filter(|key| key.0 == incarnation);
+        for key in of_log.copied().collect::<Vec<_>>() {
+            state.remove(key);
+        }
     }
 
     /// Lets go of every file.
     pub(crate) fn forget_all(&self) {
-        self.state.borrow_mut().files.clear();
+        *self.state.borrow_mut() = OpenFilesState::default();
     }
 }
