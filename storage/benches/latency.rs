@@ -3,10 +3,11 @@
 //! ```text
 //! cargo bench -p streambus-storage --bench latency [-- DIRECTORY]     (default: target/tmp)
 //! ```
-//! *append*: CPU time of the synchronous call, ns a batch of 16 × 1 KiB. *durable*: append until the
-//! commit, µs, one 100-byte record at a time. *open loop*: the same at 20,000 records of 1 KiB a second,
+//! *append*: CPU time of the synchronous call, ns a batch of 16 × 1 KiB. *commit*: append until it is
+//! durable, µs, one 100-byte record at a time. *open loop*: the same at 20,000 records of 1 KiB a second,
 //! 20 a batch, over 8 logs, from the time each batch was due. *hot read*: ns a read of about 16 KiB at
-//! the tail. *cold read*: MB/s and CPU µs a MB of a log that is not in memory, CRC checked.
+//! the tail. *cold read*: µs a read of 1 MiB, in order, of a log that is not in memory, CRC checked; and
+//! single batches of it far apart from each other.
 #![expect(clippy::print_stdout, reason = "the report")]
 
 use std::path::{Path, PathBuf};
@@ -85,6 +86,7 @@ async fn run(dir: PathBuf) {
         began.elapsed().as_secs_f64() * 1e3
     );
     let log = storage.log(log).expect("the filled log");
+    scattered_reads(&log).await;
     cold_reads(&log).await;
     storage.close().await.expect("close");
 }
@@ -118,7 +120,7 @@ async fn durable(storage: &Storage) {
         storage.committed(appended.sequence).await.expect("commit");
         latencies.saturating_record(nanos(began.elapsed()));
     }
-    report("durable µs", 1e3, &latencies);
+    report("commit µs", 1e3, &latencies);
 }
 
 async fn open_loop(storage: &Storage) {
@@ -205,23 +207,44 @@ async fn fill(storage: &Storage) -> LogId {
 }
 
 async fn cold_reads(log: &PartitionLog) {
-    for name in ["cold", "again"] {
+    for name in ["cold µs", "again µs"] {
+        let mut latencies = histogram();
         let mut offset = 0;
         let mut bytes = 0;
         let (began, cpu) = (now(), process_cpu());
         while offset < log.log_end_offset() {
+            let began = now();
             let result = log.read(offset, 1 << 20, i64::MAX).await.expect("read");
+            latencies.saturating_record(nanos(began.elapsed()));
             bytes += result.bytes;
             offset = result.next_offset;
         }
         let (took, cpu) = (began.elapsed(), process_cpu().saturating_sub(cpu));
+        report(name, 1e3, &latencies);
         let megabytes = bytes as f64 / 1e6;
         let rate = megabytes / took.as_secs_f64();
         println!(
-            "read {name}: {rate:.0} MB/s, {:.0} µs of CPU a MB",
+            "  {rate:.0} MB/s, {:.0} µs of CPU a MB",
             cpu.as_secs_f64() * 1e6 / megabytes
         );
     }
+}
+
+/// Each further from the others than one read of the disk brings.
+async fn scattered_reads(log: &PartitionLog) {
+    const REGION: i64 = 32 * 16;
+    /// Regions between one read and the next: a prime, so that each is met once.
+    const STRIDE: i64 = 389;
+    let regions = log.log_end_offset() / REGION;
+    let mut latencies = histogram();
+    for index in 0..regions {
+        let offset = index * STRIDE % regions * REGION;
+        let began = now();
+        let result = log.read(offset, 16 << 10, i64::MAX).await.expect("read");
+        latencies.saturating_record(nanos(began.elapsed()));
+        assert!(result.bytes > 0, "a batch at offset {offset}");
+    }
+    report("scattered µs", 1e3, &latencies);
 }
 
 /// User and system time of this process so far.

@@ -8,13 +8,15 @@
     reason = "test support: each test file uses its own part"
 )]
 
+pub(crate) mod requests;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use protocol::header::{RequestHeader, decode_response_header};
+use protocol::header::decode_response_header;
 use protocol::primitives::{Decoder, Encoder};
 
 /// A running broker; killed when it is dropped.
@@ -165,19 +167,7 @@ impl Raw {
 
     /// Sends a frame with a request header before `body`.
     pub(crate) fn request(&mut self, key: i16, version: i16, body: impl FnOnce(&mut Encoder)) {
-        let mut encoder = Encoder::new();
-        encoder.put_i32(0);
-        let header = RequestHeader {
-            api_key: key,
-            api_version: version,
-            correlation_id: 7,
-            client_id: Some("test"),
-        };
-        header.encode(&mut encoder);
-        body(&mut encoder);
-        let (mut frame, _) = encoder.finish().unwrap();
-        let bytes = i32::try_from(frame.len() - 4).unwrap();
-        frame[..4].copy_from_slice(&bytes.to_be_bytes());
+        let frame = requests::frame(key, version, body);
         self.send(&frame);
     }
 
@@ -201,7 +191,8 @@ impl Raw {
         self.request(key, version, body);
         let frame = self.receive().expect("an answer");
         let mut decoder = Decoder::new(&frame);
-        assert_eq!(decode_response_header(&mut decoder, key, version), Ok(7));
+        let correlation_id = decode_response_header(&mut decoder, key, version);
+        assert_eq!(correlation_id, Ok(requests::CORRELATION_ID));
         decode(&mut decoder)
     }
 
