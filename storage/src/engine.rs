@@ -277,7 +277,7 @@ impl Engine {
     }
 
     /// Whether the journal is full enough for a checkpoint, and has grown since the last one: what
-    /// lies in the file in use is not given back by another.
+    /// lies in the file in use is not given back by another. Or whether an append waits for nothing else.
     pub(crate) fn wants_checkpoint(&self) -> bool {
         let is_full =
             self.journal.used_percent() >= u64::from(self.config.checkpoint_journal_percent);
@@ -288,7 +288,7 @@ impl Engine {
                 grown >= self.config.journal.file_bytes / CHECKPOINT_FILE_SHARE
             }
         };
-        is_full && has_grown()
+        is_full && has_grown() || self.journal.needs_release()
     }
 
     /// A checkpoint begins now.

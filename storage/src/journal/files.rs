@@ -6,7 +6,9 @@
 //!   newest group always stands somewhere.
 //! - F2. The writer never waits for a release: a checkpoint has to commit before it can release
 //!   anything. When no file is free it makes one, beyond the limit if need be; what keeps it from that
-//!   is that ordinary records are not admitted to the last file ([`Files::has_space`]).
+//!   is that ordinary records are not admitted to the last file ([`Files::has_space`]). A journal that
+//!   gets no third file keeps the last one too: they go on in it only when that gives back at once
+//!   the ones in use ([`Files::turns_over`]).
 //!
 //! *Limits*: `files_max` files for ordinary records; [`AHEAD`] free ones are kept ready.
 
@@ -149,30 +151,52 @@ impl Files {
         }
     }
 
-    /// Whether an ordinary record of `bytes` may be added to `gathered` bytes: both must fit without
-    /// the file that is kept in reserve. Counted are files that exist, not those that could be made.
-    pub(super) fn has_space(&self, gathered: usize, bytes: usize) -> bool {
-        let live = self.live.borrow();
-        let Some(in_use) = live.back() else {
-            return false;
-        };
-        if live.len() >= self.files_max {
+    /// Whether an ordinary record of `bytes` may be added to `gathered` bytes, while the journal is durable
+    /// through `durable`: both must fit without the file that is kept in reserve. Counted are files that
+    /// exist, not those that could be made.
+    pub(super) fn has_space(&self, gathered: usize, bytes: usize, durable: u64) -> bool {
+        let live = self.live.borrow().len();
+        if live == 0 || live >= self.files_max {
             return false;
         }
         let needed = (gathered + bytes) as u64 + ROUNDING_BYTES;
-        let used = self
-            .used
-            .get()
-            .unwrap_or(u64::MAX)
-            .saturating_add(self.claimed.get());
-        let left = in_use.file.bytes.saturating_sub(used);
-        let free = self.free.borrow().len();
-        // As long as there is no file in reserve, a part of this one is.
-        let kept = if free == 0 { in_use.file.bytes / 4 } else { 0 };
+        let in_flight = self.claimed.get();
+        if self.fits_here(in_flight + needed) {
+            return true;
+        }
         // A record that does not fit beside what has gathered would take a file more: it waits until
         // that is written.
         let fits_next = gathered == 0 || needed <= self.file_bytes - BLOCK_BYTES as u64;
-        needed + kept <= left || free >= 2 && fits_next
+        let may_go_on =
+            self.free.borrow().len() >= AHEAD || in_flight == 0 && self.turns_over(needed, durable);
+        fits_next && may_go_on
+    }
+
+    /// Whether `bytes` fit into the file in use, but for the part of it that is kept for records that free
+    /// space as long as few files are free.
+    fn fits_here(&self, bytes: u64) -> bool {
+        let live = self.live.borrow();
+        let (Some(in_use), Some(used)) = (live.back(), self.used.get()) else {
+            return false;
+        };
+        let is_scarce = self.free.borrow().len() < AHEAD;
+        let kept = if is_scarce { in_use.file.bytes / 4 } else { 0 };
+        bytes + kept <= in_use.file.bytes.saturating_sub(used)
+    }
+
+    /// Whether a group of `bytes` goes to the only free file before the one in use is full: everything
+    /// through `durable`, which is all that is written, is released, so as many files are free afterwards.
+    pub(super) fn turns_over(&self, bytes: u64, durable: u64) -> bool {
+        let is_last = self.free.borrow().len() == AHEAD - 1;
+        is_last && self.released.get() >= durable && !self.fits_here(bytes)
+    }
+
+    /// Whether nothing but a release makes room: no file is free to go on in, and none can be made. `last`
+    /// is the newest record.
+    pub(super) fn needs_release(&self, last: u64) -> bool {
+        let (live, free) = (self.live.borrow().len(), self.free.borrow().len());
+        let is_at_end = self.has_make_failed.get() || live + free >= self.files_max;
+        is_at_end && free < AHEAD && self.released.get() < last
     }
 
     /// Bytes used of those allowed; 100 also when nothing but a release can make room.
@@ -189,10 +213,10 @@ impl Files {
         (used * 100 / (self.file_bytes * self.files_max as u64)).min(100)
     }
 
-    /// Frees files without records after `sequence`. Whether there were any.
-    pub(super) fn release_through(&self, sequence: u64) -> bool {
+    /// Frees files without records after `sequence`.
+    pub(super) fn release_through(&self, sequence: u64) {
         self.released.set(self.released.get().max(sequence));
-        self.free_released()
+        self.free_released();
     }
 
     fn free_released(&self) -> bool {

@@ -149,6 +149,8 @@ struct Shared {
     work: Notify,
     /// Room came free, or the journal failed.
     room: Notify,
+    /// Somebody waits for room that files do not have.
+    is_room_wanted: Cell<bool>,
     failed: RefCell<Option<JournalFailed>>,
     is_closing: Cell<bool>,
     counts: RefCell<JournalCounts>,
@@ -196,6 +198,7 @@ impl Journal {
             observer: RefCell::default(),
             work: Notify::new(),
             room: Notify::new(),
+            is_room_wanted: Cell::new(false),
             failed: RefCell::default(),
             is_closing: Cell::new(false),
             counts: RefCell::default(),
@@ -283,7 +286,10 @@ impl Journal {
         let gathered: usize = gathering.iter().map(|group| group.buffer.len()).sum();
         let fits = gathering.is_empty()
             || gathering.len() == 1 && gathered + bytes < shared.config.group_bytes_max;
-        fits && shared.files.has_space(gathered, bytes)
+        let has_space = shared
+            .files
+            .has_space(gathered, bytes, shared.durable.get());
+        fits && has_space
     }
 
     /// Waits until [`Self::has_room`]; another caller may take the room first.
@@ -295,6 +301,7 @@ impl Journal {
             if let Some(failed) = &*self.0.failed.borrow() {
                 return Err(failed.clone());
             }
+            self.0.is_room_wanted.set(true);
             self.0.room.notified().await;
         }
         // Others may fit beside this caller.
@@ -318,9 +325,16 @@ impl Journal {
             sequence <= durable,
             "{sequence:?} released, but durable through {durable:?} only"
         );
-        if self.0.files.release_through(sequence.0) {
-            self.0.room.notify_waiters();
-        }
+        self.0.files.release_through(sequence.0);
+        // Who still finds no room says so again.
+        self.0.is_room_wanted.set(false);
+        self.0.room.notify_waiters();
+    }
+
+    /// Whether somebody waits for room that only [`Self::release_through`] the newest record makes,
+    /// however little was written since the last release.
+    pub fn needs_release(&self) -> bool {
+        self.0.is_room_wanted.get() && self.0.files.needs_release(self.0.last.get())
     }
 
     /// Part of the allowed files that holds records which are not released.

@@ -125,6 +125,7 @@ impl Writer {
         let files = &self.shared.files;
         if let Some((file, position)) = files.position()
             && position + bytes <= file.bytes
+            && !files.turns_over(bytes, last)
         {
             return Ok((file, position));
         }

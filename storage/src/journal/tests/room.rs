@@ -1,5 +1,6 @@
 //! Bounds: the gathering group, the reserve, the way out of a full journal.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use runtime::sim::Disk;
@@ -34,10 +35,12 @@ fn a_full_journal_has_no_room_until_a_release() {
             let count = fill(&journal, len).await;
             assert!(count > 0 && !journal.has_room(len));
             assert_eq!(journal.used_percent(), 100);
-            let last = groups(&seen).pop().unwrap();
-            let laps = last.header.lap as usize;
+            let with_records = groups(&seen)
+                .into_iter()
+                .filter(|group| group.header.records > 0);
+            let files: BTreeSet<_> = with_records.map(|group| group.path).collect();
             assert!(
-                laps < files_max,
+                files.len() < files_max,
                 "the last file is not for ordinary records"
             );
             let waiting = journal.clone();
@@ -174,5 +177,61 @@ fn dropped_waits_lose_nothing() {
         );
         journal.release_through(journal.durable_sequence());
         journal.room(4000).await.unwrap();
+    });
+}
+
+/// A disk with room for `files` files and a little more.
+fn disk_for(files: u64) -> Disk {
+    let disk = Disk::new();
+    disk.set_capacity(files * small().file_bytes + (12 << 10));
+    disk
+}
+
+/// With one file past its ordinary part and one free, ordinary records had no room, and no checkpoint was
+/// wanted that could have made some: the journal stalled for good.
+#[test]
+fn two_files_are_enough_to_go_on() {
+    for (files, len) in [(2, 3000), (2, 100), (2, 30_000), (2, 57_000), (3, 3000)] {
+        run(&disk_for(files), async move {
+            let (journal, ..) = open(1).await;
+            for number in 1..=100 {
+                let room = timeout(Duration::from_mins(1), journal.room(len)).await;
+                room.unwrap_or_else(|_| panic!("stalled at record {number} of {len} bytes"))
+                    .expect("room");
+                let sequence = commit(&journal, number, len).await;
+                journal.release_through(Sequence::from(sequence));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_journal_without_a_third_file_says_when_it_needs_a_release() {
+    let disk = disk_for(2);
+    run(&disk, async {
+        let (journal, ..) = open(1).await;
+        let mut released = 0;
+        for number in 1..=200 {
+            if timeout(Duration::from_secs(3), journal.room(3000))
+                .await
+                .is_err()
+            {
+                assert!(journal.needs_release(), "at record {number}");
+                released += 1;
+                // Records that free space come between the checkpoint and its end.
+                let checkpoint = journal.durable_sequence();
+                append(&journal, 1000 + number, 100);
+                journal.committed(journal.last_sequence()).await.unwrap();
+                journal.release_through(checkpoint);
+                assert!(!journal.needs_release(), "nobody has waited since");
+                let wait = timeout(Duration::from_secs(3), journal.room(3000)).await;
+                assert!(wait.is_err() && journal.needs_release());
+                journal.release_through(journal.durable_sequence());
+                journal.room(3000).await.expect("room");
+            }
+            assert!(!journal.needs_release());
+            commit(&journal, number, 3000).await;
+        }
+        assert!(released > 15, "{released} releases");
     });
 }
