@@ -13,6 +13,8 @@ use super::{JournalFailed, Shared};
 #[derive(Default)]
 pub(super) struct Waiters {
     waiting: RefCell<Vec<Waiting>>,
+    /// Memory for those who are woken.
+    ready: Cell<Vec<Waker>>,
     next_id: Cell<u64>,
     is_closed: Cell<bool>,
     closed: Notify,
@@ -27,7 +29,7 @@ struct Waiting {
 impl Waiters {
     /// Wakes everybody who waits for a record through `durable`.
     pub(super) fn wake_through(&self, durable: u64) {
-        let mut ready = Vec::new();
+        let mut ready = self.ready.take();
         self.waiting.borrow_mut().retain(|waiting| {
             let waits_on = waiting.sequence > durable;
             if !waits_on {
@@ -35,7 +37,8 @@ impl Waiters {
             }
             waits_on
         });
-        ready.into_iter().for_each(Waker::wake);
+        ready.drain(..).for_each(Waker::wake);
+        self.ready.set(ready);
     }
 
     /// Wakes everybody: the journal failed or ended.

@@ -45,7 +45,7 @@ const ROUNDING_BYTES: u64 = 3 * BLOCK_BYTES as u64;
 #[derive(Clone)]
 pub(super) struct JournalFile {
     pub(super) number: u64,
-    pub(super) path: PathBuf,
+    pub(super) path: Rc<Path>,
     pub(super) bytes: u64,
     pub(super) file: File,
 }
@@ -363,7 +363,7 @@ impl Files {
             .map_err(io("fsync directory of"))?;
         Ok(JournalFile {
             number,
-            path: path.to_owned(),
+            path: path.into(),
             bytes,
             file,
         })

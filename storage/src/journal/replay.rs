@@ -12,7 +12,8 @@
 //!   behind in the file that is left was never answered.
 //! - R3. The chain reaches the record before `replay_from`: who names that has it durable.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::rc::Rc;
 
 use runtime::buffer::{BLOCK_BYTES, Slice};
 
@@ -101,7 +102,7 @@ pub(super) async fn replay(
     if replayed.last_sequence + 1 < replay_from {
         let (file, position) = match end {
             Some(end) => (end.path, end.position),
-            None => (dir.to_owned(), 0),
+            None => (dir.into(), 0),
         };
         let expected = format!(
             "records through sequence {}, which were durable",
@@ -139,7 +140,7 @@ async fn find_candidates(found: &Found) -> Result<Vec<Candidate<'_>>, StorageErr
 
 /// Where the chain ended.
 struct ChainEnd {
-    path: PathBuf,
+    path: Rc<Path>,
     position: u64,
     lap: u64,
 }

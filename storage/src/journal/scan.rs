@@ -82,7 +82,7 @@ async fn look_at(
             return set_aside(
                 JournalFile {
                     number,
-                    path,
+                    path: path.into(),
                     bytes,
                     file,
                 },
@@ -112,7 +112,7 @@ async fn look_at(
     }
     found.files.push(JournalFile {
         number,
-        path,
+        path: path.into(),
         bytes,
         file,
     });

@@ -85,13 +85,19 @@ impl OpenFiles {
         }
     }
 
+    /// The file of `key` if it is open.
+    pub(crate) fn get(&self, key: FileKey) -> Option<File> {
+        let state = self.state.borrow();
+        state.files.get(&key).map(|(file, _)| file.clone())
+    }
+
     /// The open file of `key`, opened now if need be.
     ///
     /// # Errors
     /// The system's answer to opening `path`; `NotFound` when it does not exist.
     pub(crate) async fn open(&self, key: FileKey, path: &Path, mode: OpenMode) -> io::Result<File> {
-        if let Some((file, _)) = self.state.borrow().files.get(&key) {
-            return Ok(file.clone());
+        if let Some(file) = self.get(key) {
+            return Ok(file);
         }
         let file = File::open(path, mode).await?;
         self.keep(key, file.clone());
