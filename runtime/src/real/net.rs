@@ -184,18 +184,18 @@ impl Stream {
     pub(crate) async fn send(&self, mut parts: Vec<Slice>) -> io::Result<()> {
         parts.retain(|part| !part.is_empty());
         while !parts.is_empty() {
-            let operation = if parts.len() == 1 {
-                self.send_slice(parts.remove(0))
-            } else {
-                self.send_message(parts)
+            let only = if parts.len() == 1 { parts.pop() } else { None };
+            let operation = match only {
+                Some(part) => self.send_slice(part),
+                None => self.send_message(std::mem::take(&mut parts)),
             };
             let finished = operation.await;
             let sent = finished.count()?;
-            parts = match finished.memory {
-                Memory::Slice(part) => vec![part],
-                Memory::Message(message) => message.parts,
+            match finished.memory {
+                Memory::Slice(part) => parts.push(part),
+                Memory::Message(message) => parts = message.parts,
                 _ => unreachable!("a send's memory"),
-            };
+            }
             skip(&mut parts, sent);
             if sent == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
