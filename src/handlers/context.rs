@@ -18,6 +18,9 @@ use crate::net::response::Response;
 use crate::partition::shard::Shard;
 use crate::partition::table::PartitionKey;
 
+/// Room that the encoding of an answer begins with: most answers, records apart, are smaller.
+const ANSWER_BYTES: usize = 256;
+
 /// Serves requests on one shard. Cheap to clone: one for every connection.
 #[derive(Clone)]
 pub struct Handlers {
@@ -81,7 +84,7 @@ impl Reply {
         records: Vec<Vec<Slice>>,
         encode: impl FnOnce(&mut Encoder, i16),
     ) -> Response {
-        let mut encoder = Encoder::new();
+        let mut encoder = Encoder::with_capacity(ANSWER_BYTES);
         encoder.put_i32(0); // Replaced by the frame's length.
         encode_response_header(
             &mut encoder,

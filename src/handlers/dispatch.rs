@@ -13,7 +13,7 @@ use super::{
     find_coordinator, group_membership, group_offsets, groups, init_producer_id, list_offsets,
     metadata, offset_for_leader_epoch, produce,
 };
-use crate::net::connection::{Dispatched, Dispatcher, LocalFuture, Peer};
+use crate::net::connection::{Dispatched, Dispatcher, Peer};
 use crate::net::response::Response;
 
 impl Dispatcher for Handlers {
@@ -36,14 +36,23 @@ impl Dispatcher for Handlers {
             return refuse(&context);
         };
         let dispatched = match api {
-            ApiKey::Produce => produce::start(&context, &mut decoder).await,
+            ApiKey::Produce => {
+                let started = produce::start(&context, &mut decoder).await;
+                started.map(|answer| match answer {
+                    Some(answer) => self.counted_later(header.api_key, frame.len(), begun, answer),
+                    None => Dispatched::Silent,
+                })
+            }
             ApiKey::Fetch => fetch::handle(&context, &mut decoder)
                 .await
                 .map(Dispatched::Ready),
             _ => handle(&context, api, decoder).await.map(Dispatched::Ready),
         };
         match dispatched {
-            Ok(dispatched) => self.counted(header.api_key, frame.len(), begun, dispatched),
+            Ok(dispatched) => {
+                self.count(header.api_key, frame.len(), begun, &dispatched);
+                dispatched
+            }
             Err(error) => {
                 self.shard.metrics.count_failure(header.api_key);
                 let (name, version) = (api.name(), header.api_version);
@@ -111,38 +120,34 @@ async fn handle(
 }
 
 impl Handlers {
-    /// Counts the request once its answer is finished.
-    fn counted(
+    /// Counts a request whose answer comes later, once it is finished.
+    fn counted_later(
         &self,
         api_key: i16,
         bytes_in: usize,
         begun: Instant,
-        dispatched: Dispatched,
+        answer: impl Future<Output = Response> + 'static,
     ) -> Dispatched {
         let metrics = self.shard.metrics.clone();
-        match dispatched {
-            Dispatched::Later(answer) => {
-                let counted: LocalFuture<Response> = Box::pin(async move {
-                    let response = answer.await;
-                    let latency = time::now() - begun;
-                    metrics.count_request(api_key, bytes_in, response.bytes(), latency);
-                    response
-                });
-                Dispatched::Later(counted)
-            }
-            Dispatched::Ready(response) => {
-                let latency = time::now() - begun;
-                metrics.count_request(api_key, bytes_in, response.bytes(), latency);
-                Dispatched::Ready(response)
-            }
-            Dispatched::Silent => {
-                metrics.count_request(api_key, bytes_in, 0, time::now() - begun);
-                Dispatched::Silent
-            }
-            Dispatched::Close(reason) => {
-                metrics.count_failure(api_key);
-                Dispatched::Close(reason)
-            }
-        }
+        Dispatched::Later(Box::pin(async move {
+            let response = answer.await;
+            let latency = time::now() - begun;
+            metrics.count_request(api_key, bytes_in, response.bytes(), latency);
+            response
+        }))
+    }
+
+    /// Counts a request that is finished; one that is not counts itself.
+    fn count(&self, api_key: i16, bytes_in: usize, begun: Instant, dispatched: &Dispatched) {
+        let bytes_out = match dispatched {
+            Dispatched::Ready(response) => response.bytes(),
+            Dispatched::Silent => 0,
+            Dispatched::Later(_) => return,
+            Dispatched::Close(_) => return self.shard.metrics.count_failure(api_key),
+        };
+        let latency = time::now() - begun;
+        self.shard
+            .metrics
+            .count_request(api_key, bytes_in, bytes_out, latency);
     }
 }

@@ -11,118 +11,118 @@ use protocol::error_code::ErrorCode;
 use protocol::messages::produce::{
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
-use protocol::primitives::{DecodeError, Decoder, Uuid};
+use protocol::primitives::{DecodeError, Decoder};
 use runtime::buffer::Slice;
 use runtime::oneshot_remote;
+use storage::Sequence;
 
-use super::context::{Context, Reply, partition_key};
-use crate::metrics;
-use crate::net::connection::Dispatched;
-use crate::partition::produce::{Accepted, Refused, Rules, append};
-use crate::partition::shard::{Shard, Stopping};
+use super::context::{Context, partition_key};
+use crate::net::response::Response;
+use crate::partition::produce::{Accepted, Refused, Rules, append, storage_error_code};
+use crate::partition::shard::Shard;
 use crate::partition::table::PartitionKey;
 
 /// First version of Produce that names topics by id.
 const BY_ID: i16 = 13;
 
-/// One partition's part of a request, in the order of the request.
-struct Part {
-    topic: usize,
-    partition: i32,
-    outcome: Outcome,
-}
+/// What became of one batch.
+type Outcome = Result<Accepted, Refused>;
 
-enum Outcome {
-    /// Refused, or appended on this shard.
-    Known(Result<Accepted, Refused>),
-    /// At this place in the answer of the shard with this index.
-    Elsewhere { answer: usize, position: usize },
-}
-
-/// How the request named a topic, for the answer.
-enum TopicName {
-    Known(Arc<Topic>),
-    Unknown { name: String, id: Uuid },
-}
-
-/// What goes to another shard.
+/// The batches of a request that another shard appends.
 #[derive(Default)]
-struct Batches {
+struct Elsewhere {
     work: Vec<(PartitionKey, Slice)>,
+    /// Where each belongs in the answer: topic, partition.
+    places: Vec<(usize, usize)>,
+    outcomes: Option<oneshot_remote::Receiver<Vec<Outcome>>>,
 }
 
-type Answer = oneshot_remote::Receiver<Vec<Result<Accepted, Refused>>>;
+/// A request whose batches are appended, or on their way to their owners.
+struct Appended {
+    /// The answer; parts that are elsewhere are not known yet.
+    response: ProduceResponse<'static>,
+    /// Newest append of this shard that the producer waits for.
+    last: Option<Sequence>,
+    /// By shard; empty when all is here.
+    elsewhere: Vec<Elsewhere>,
+}
 
-/// Appends everything in the request; the answer waits for durability.
+/// Appends everything in the request; the answer waits for durability. `None`: nobody wants one.
 pub(super) async fn start(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
-) -> Result<Dispatched, DecodeError> {
+) -> Result<Option<impl Future<Output = Response> + use<>>, DecodeError> {
     let request = ProduceRequest::decode(decoder, context.version())?;
     let shard = &context.handlers.shard;
-    let acks = request.acks;
     let rules = Rules {
-        needs_all_replicas: acks == -1,
+        needs_all_replicas: request.acks == -1,
         is_zstd_allowed: context.version() >= 7,
     };
-    let mut topics = Vec::with_capacity(request.topic_data.len());
-    let mut parts = Vec::new();
-    let mut elsewhere: Vec<Batches> = Vec::new();
-    let image = context.image();
-    for data in &request.topic_data {
-        let topic = if context.version() >= BY_ID {
-            image.topic_by_id(data.topic_id)
-        } else {
-            image.topic(&data.name)
-        };
-        for one in &data.partition_data {
-            let records = one.records.as_slice().unwrap_or_default();
-            let outcome = match place(context, topic, one.index, acks) {
-                Err(refused) => Outcome::Known(Err(refused)),
-                Ok((key, owner)) if owner == shard.id => {
-                    Outcome::Known(append_here(shard, key, records, rules).await)
-                }
-                Ok((key, owner)) => {
-                    elsewhere.resize_with(shard.count(), Batches::default);
-                    let work = &mut elsewhere[owner].work;
-                    work.push((key, context.frame.sub_of(records)));
-                    let position = work.len() - 1;
-                    Outcome::Elsewhere {
-                        answer: owner,
-                        position,
-                    }
-                }
-            };
-            let (topic, partition) = (topics.len(), one.index);
-            parts.push(Part {
-                topic,
-                partition,
-                outcome,
-            });
-        }
-        topics.push(match topic {
-            Some(topic) => TopicName::Known(topic.clone()),
-            None => TopicName::Unknown {
-                name: data.name.to_string(),
-                id: data.topic_id,
-            },
-        });
-    }
-    let mut answers = Vec::with_capacity(elsewhere.len());
-    for (to, batches) in elsewhere.into_iter().enumerate() {
-        answers.push(forward(shard, to, batches.work, rules).await);
+    let mut appended = append_all(context, &request, rules).await;
+    for (to, batches) in appended.elsewhere.iter_mut().enumerate() {
+        forward(shard, to, batches, rules).await;
     }
     let shard = shard.clone();
     let reply = context.reply();
     let finish = async move {
-        settle(&shard, &mut parts, answers).await;
-        encode(reply, &topics, &parts)
+        let response = settle(&shard, appended).await;
+        reply.encode(Vec::new(), |encoder, version| {
+            response.encode(encoder, version);
+        })
     };
-    if acks == 0 {
-        // Nobody waits: the appends are made, their fate is in the log and the metrics.
-        return Ok(Dispatched::Silent);
+    // Nobody waits with acks=0: the appends are made, their fate is in the log and the metrics.
+    Ok((request.acks != 0).then_some(finish))
+}
+
+/// Appends what this shard owns, and gathers what others own.
+async fn append_all(context: &Context<'_>, request: &ProduceRequest<'_>, rules: Rules) -> Appended {
+    let shard = &context.handlers.shard;
+    let image = context.image();
+    let mut appended = Appended {
+        response: ProduceResponse::default(),
+        last: None,
+        elsewhere: Vec::new(),
+    };
+    let topics = &mut appended.response.responses;
+    topics.reserve_exact(request.topic_data.len());
+    for data in &request.topic_data {
+        let (topic, name) = if context.version() >= BY_ID {
+            (image.topic_by_id(data.topic_id), String::new())
+        } else {
+            (image.topic(&data.name), data.name.to_string())
+        };
+        let mut parts = Vec::with_capacity(data.partition_data.len());
+        for one in &data.partition_data {
+            let records = one.records.as_slice().unwrap_or_default();
+            let mut part = PartitionProduceResponse {
+                index: one.index,
+                ..Default::default()
+            };
+            match place(context, topic, one.index, request.acks) {
+                Err(refused) => tell(&mut part, Err(refused)),
+                Ok((key, owner)) if owner == shard.id => {
+                    let outcome = append_here(shard, key, records, rules).await;
+                    appended.last = appended.last.max(sequence(&outcome));
+                    tell(&mut part, outcome);
+                }
+                Ok((key, owner)) => {
+                    appended
+                        .elsewhere
+                        .resize_with(shard.count(), Elsewhere::default);
+                    let batches = &mut appended.elsewhere[owner];
+                    batches.work.push((key, context.frame.sub_of(records)));
+                    batches.places.push((topics.len(), parts.len()));
+                }
+            }
+            parts.push(part);
+        }
+        topics.push(TopicProduceResponse {
+            name: name.into(),
+            topic_id: data.topic_id,
+            partition_responses: parts,
+        });
     }
-    Ok(Dispatched::Later(Box::pin(finish)))
+    appended
 }
 
 /// The partition's key and its owner, or why clients may not write there.
@@ -154,12 +154,7 @@ fn place(
 }
 
 /// Appends to a partition of this shard.
-async fn append_here(
-    shard: &Shard,
-    key: PartitionKey,
-    records: &[u8],
-    rules: Rules,
-) -> Result<Accepted, Refused> {
+async fn append_here(shard: &Shard, key: PartitionKey, records: &[u8], rules: Rules) -> Outcome {
     let Some(replica) = shard.table.get(key) else {
         // In the image and not in the table: it is being opened or closed right now.
         return Err(Refused {
@@ -167,146 +162,100 @@ async fn append_here(
             message: String::new(),
         });
     };
-    let accepted = append(shard, &replica, records, rules).await;
-    if accepted.is_ok() {
-        metrics::add(&shard.metrics.record_bytes_in, records.len() as u64);
-    }
-    accepted
+    append(shard, &replica, records, rules).await
+}
+
+/// What the producer waits for.
+fn sequence(outcome: &Outcome) -> Option<Sequence> {
+    outcome.as_ref().ok().and_then(|accepted| accepted.sequence)
 }
 
 /// Sends batches to their owner, which appends them in the order in which they were sent.
-async fn forward(
-    shard: &Rc<Shard>,
-    to: usize,
-    work: Vec<(PartitionKey, Slice)>,
-    rules: Rules,
-) -> Option<Answer> {
+async fn forward(shard: &Rc<Shard>, to: usize, batches: &mut Elsewhere, rules: Rules) {
+    let work = std::mem::take(&mut batches.work);
     if work.is_empty() {
-        return None;
+        return;
     }
-    let (reply, answer) = oneshot_remote::channel();
+    let (reply, outcomes) = oneshot_remote::channel();
+    batches.outcomes = Some(outcomes);
     shard
         .post(to, move |owner| async move {
-            let mut results = Vec::with_capacity(work.len());
+            let mut outcomes = Vec::with_capacity(work.len());
             for (key, records) in &work {
-                results.push(append_here(&owner, *key, records, rules).await);
+                outcomes.push(append_here(&owner, *key, records, rules).await);
             }
             drop(work); // Lets go of the other shard's receive buffer before waiting.
-            wait_until_durable(&owner, &mut results).await;
-            let _ = reply.send(results);
+            let last = outcomes.iter().map(sequence).max().flatten();
+            if let Err(refused) = durable(&owner, last).await {
+                let accepted = outcomes.iter_mut().filter(|outcome| outcome.is_ok());
+                accepted.for_each(|outcome| *outcome = Err(refused.clone()));
+            }
+            let _ = reply.send(outcomes);
         })
         .await;
-    Some(answer)
 }
 
-/// Waits for the last of the appends; turns them into errors if the journal failed.
-async fn wait_until_durable(shard: &Shard, results: &mut [Result<Accepted, Refused>]) {
-    let last = results
-        .iter()
-        .flatten()
-        .filter_map(|accepted| accepted.sequence)
-        .max();
-    let Some(last) = last else { return };
-    if let Err(error) = shard.storage.committed(last).await {
-        for result in results.iter_mut().filter(|result| {
-            result
-                .as_ref()
-                .is_ok_and(|accepted| accepted.sequence.is_some())
-        }) {
-            let code = crate::partition::produce::storage_error_code(&error);
-            *result = Err(Refused {
-                code,
-                message: error.to_string(),
-            });
-        }
-    }
-}
-
-/// Waits until every part is durable or refused, and puts what other shards answered into its place.
-async fn settle(shard: &Shard, parts: &mut [Part], answers: Vec<Option<Answer>>) {
-    let last = parts.iter().filter_map(|part| match &part.outcome {
-        Outcome::Known(Ok(accepted)) => accepted.sequence,
-        _ => None,
-    });
-    let committed = match last.max() {
-        Some(last) => shard.storage.committed(last).await,
-        None => Ok(()),
-    };
-    let mut arrived = Vec::with_capacity(answers.len());
-    for answer in answers {
-        arrived.push(match answer {
-            Some(answer) => answer.await.map_err(|_| Stopping),
-            None => Ok(Vec::new()),
-        });
-    }
-    for part in parts {
-        let known = match &part.outcome {
-            Outcome::Known(Ok(accepted)) => match (&committed, accepted.sequence) {
-                (Err(error), Some(_)) => {
-                    let code = crate::partition::produce::storage_error_code(error);
-                    Err(Refused {
-                        code,
-                        message: error.to_string(),
-                    })
-                }
-                _ => continue,
-            },
-            Outcome::Known(Err(_)) => continue,
-            Outcome::Elsewhere { answer, position } => match &arrived[*answer] {
-                Ok(results) => results[*position].clone(),
-                Err(Stopping) => Err(Refused {
-                    code: ErrorCode::NotLeaderOrFollower,
-                    message: "the broker is stopping".to_owned(),
-                }),
-            },
-        };
-        part.outcome = Outcome::Known(known);
-    }
-}
-
-fn encode(reply: Reply, topics: &[TopicName], parts: &[Part]) -> crate::net::response::Response {
-    let mut response = ProduceResponse::default();
-    for topic in topics {
-        let mut answer = TopicProduceResponse::default();
-        match topic {
-            TopicName::Known(topic) => {
-                answer.name = topic.name.as_ref().into();
-                answer.topic_id = topic.id;
-            }
-            TopicName::Unknown { name, id } => {
-                answer.name = name.as_str().into();
-                answer.topic_id = *id;
-            }
-        }
-        response.responses.push(answer);
-    }
-    for part in parts {
-        let mut answer = PartitionProduceResponse {
-            index: part.partition,
-            ..Default::default()
-        };
-        match &part.outcome {
-            Outcome::Known(Ok(accepted)) => {
-                answer.base_offset = accepted.base_offset;
-                answer.log_append_time_ms = accepted.log_append_time;
-                answer.log_start_offset = accepted.log_start_offset;
-            }
-            Outcome::Known(Err(refused)) => {
-                answer.error_code = refused.code.as_i16();
-                answer.base_offset = -1;
-                answer.log_append_time_ms = -1;
-                answer.log_start_offset = -1;
-                if !refused.message.is_empty() {
-                    answer.error_message = Some(refused.message.as_str().into());
-                }
-            }
-            Outcome::Elsewhere { .. } => unreachable!("settled before it is encoded"),
-        }
-        response.responses[part.topic]
-            .partition_responses
-            .push(answer);
-    }
-    reply.encode(Vec::new(), |encoder, version| {
-        response.encode(encoder, version);
+/// Waits until everything through `last` is on disk. When the journal has failed, whatever was
+/// accepted with it is refused, that of topics which do not wait for the disk too: it is lost.
+async fn durable(shard: &Shard, last: Option<Sequence>) -> Result<(), Refused> {
+    let Some(last) = last else { return Ok(()) };
+    let committed = shard.storage.committed(last).await;
+    committed.map_err(|error| Refused {
+        code: storage_error_code(&error),
+        message: error.to_string(),
     })
+}
+
+/// Waits until every part is durable or refused; the answer is then known.
+async fn settle(shard: &Shard, appended: Appended) -> ProduceResponse<'static> {
+    let mut response = appended.response;
+    if let Err(refused) = durable(shard, appended.last).await {
+        let parts = response.responses.iter_mut();
+        let parts = parts.flat_map(|topic| &mut topic.partition_responses);
+        for part in parts.filter(|part| part.error_code == 0) {
+            tell(part, Err(refused.clone()));
+        }
+    }
+    for batches in appended.elsewhere {
+        let Some(outcomes) = batches.outcomes else {
+            continue;
+        };
+        let stopping = || Refused {
+            code: ErrorCode::NotLeaderOrFollower,
+            message: "the broker is stopping".to_owned(),
+        };
+        let outcomes = match outcomes.await {
+            Ok(outcomes) => outcomes,
+            Err(_) => vec![Err(stopping()); batches.places.len()],
+        };
+        for ((topic, part), outcome) in batches.places.into_iter().zip(outcomes) {
+            tell(
+                &mut response.responses[topic].partition_responses[part],
+                outcome,
+            );
+        }
+    }
+    response
+}
+
+/// Puts an outcome into its part of the answer.
+fn tell(part: &mut PartitionProduceResponse<'static>, outcome: Outcome) {
+    match outcome {
+        Ok(accepted) => {
+            part.error_code = ErrorCode::None.as_i16();
+            part.error_message = None;
+            part.base_offset = accepted.base_offset;
+            part.log_append_time_ms = accepted.log_append_time;
+            part.log_start_offset = accepted.log_start_offset;
+        }
+        Err(refused) => {
+            part.error_code = refused.code.as_i16();
+            part.base_offset = -1;
+            part.log_append_time_ms = -1;
+            part.log_start_offset = -1;
+            if !refused.message.is_empty() {
+                part.error_message = Some(refused.message.into());
+            }
+        }
+    }
 }

@@ -32,7 +32,8 @@ impl Response {
                 bytes,
             };
         }
-        let mut parts = Vec::with_capacity(2 * splices.len() + 1);
+        let slices: usize = records.iter().map(Vec::len).sum();
+        let mut parts = Vec::with_capacity(splices.len() + 1 + slices);
         let mut from = 0;
         for (position, run) in splices.iter().zip(records) {
             if *position > from {

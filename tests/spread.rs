@@ -1,0 +1,104 @@
+//! One request whose partitions belong to several shards: each answer stands at its partition.
+#![allow(
+    clippy::unwrap_used,
+    clippy::pedantic,
+    reason = "a test may fail at any step"
+)]
+
+mod support;
+
+use protocol::messages::fetch::FetchResponse;
+use protocol::messages::produce::{
+    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
+};
+use protocol::primitives::{Decoder, Uuid};
+use protocol::{api_key::ApiKey, header::decode_response_header};
+use support::requests::{CORRELATION_ID, Fetch, batch, create_topic};
+use support::{Broker, Raw};
+
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+/// In no order, and one that does not exist.
+const PARTITIONS: [i32; 6] = [3, 9, 0, 4, 2, 1];
+
+/// As many records as the partition's number and one, to each of [`PARTITIONS`].
+fn produce(raw: &mut Raw, topic: Uuid) -> Vec<(i32, i16, i64)> {
+    let batches = PARTITIONS.map(|index| batch(index as usize + 1, 10));
+    let data = PARTITIONS.iter().zip(&batches);
+    let data = data.map(|(index, records)| PartitionProduceData {
+        index: *index,
+        records: records[..].into(),
+    });
+    let request = ProduceRequest {
+        acks: -1,
+        timeout_ms: 10_000,
+        topic_data: vec![TopicProduceData {
+            topic_id: topic,
+            partition_data: data.collect(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    raw.call(
+        ApiKey::Produce.as_i16(),
+        13,
+        |encoder| request.encode(encoder, 13),
+        |decoder| {
+            let response = ProduceResponse::decode(decoder, 13).unwrap();
+            assert_eq!(response.responses[0].topic_id, topic);
+            let parts = response.responses[0].partition_responses.iter();
+            parts
+                .map(|part| (part.index, part.error_code, part.base_offset))
+                .collect()
+        },
+    )
+}
+
+#[test]
+fn every_partition_gets_its_own_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = Broker::start_on(directory.path(), "127.0.0.1:0", &["--shards", "3"]);
+    let mut raw = broker.connect();
+    let topic = create_topic(&mut raw, "t", 5);
+    for round in 0..3 {
+        let expected = PARTITIONS.map(|index| match index {
+            9 => (9, UNKNOWN_TOPIC_OR_PARTITION, -1),
+            _ => (index, 0, round * i64::from(index + 1)),
+        });
+        assert_eq!(produce(&mut raw, topic), expected);
+    }
+
+    let fetch = Fetch {
+        topic,
+        partitions: &PARTITIONS,
+        offset: 0,
+        bytes_max: 1 << 20,
+        wait_ms: 0,
+        session: (0, -1),
+    };
+    raw.send(&fetch.frame());
+    let answer = raw.receive().unwrap();
+    let mut decoder = Decoder::new(&answer);
+    let correlation_id = decode_response_header(&mut decoder, ApiKey::Fetch.as_i16(), 17);
+    assert_eq!(correlation_id, Ok(CORRELATION_ID));
+    let response = FetchResponse::decode(&mut decoder, 17).unwrap();
+    let found: Vec<_> = response.responses[0]
+        .partitions
+        .iter()
+        .map(|part| {
+            (
+                part.partition_index,
+                part.error_code,
+                part.high_watermark,
+                part.records.bytes(),
+            )
+        })
+        .collect();
+    let expected = PARTITIONS.map(|index| match index {
+        9 => (9, UNKNOWN_TOPIC_OR_PARTITION, -1, 0),
+        _ => {
+            let batch = batch(index as usize + 1, 10);
+            (index, 0, 3 * i64::from(index + 1), 3 * batch.len())
+        }
+    });
+    assert_eq!(found, expected);
+}
