@@ -4,6 +4,8 @@
 //! (`partition::fetch::read_many`) and tell when there is news (`partition::fetch::watch`).
 //! Source: KIP-74 (limits), KIP-227 (sessions), KIP-320 (epochs), KIP-516 (topic ids).
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::metadata::Image;
@@ -20,6 +22,8 @@ use super::fetch_session::{Asked, Entry, Taken};
 use crate::metrics;
 use crate::net::response::Response;
 use crate::partition::fetch::{Found, Want, WatchId, read_many, watch};
+use crate::partition::shard::{Shard, Stopping};
+use crate::partition::table::PartitionKey;
 
 /// What the client wants of the answer as a whole.
 struct Limits {
@@ -27,12 +31,6 @@ struct Limits {
     bytes_max: usize,
     deadline: Instant,
     reads_committed: bool,
-}
-
-/// One partition's place in the session and what was found.
-struct Visited {
-    place: u64,
-    found: Found,
 }
 
 /// Serves a fetch; waits up to the client's `max_wait_ms` for `min_bytes`.
@@ -108,30 +106,36 @@ fn asked(request: &FetchRequest<'_>, version: i16) -> Asked {
 }
 
 /// Reads again whenever an owner has news, until there are `bytes_min`, an error, or no time left.
-async fn read_until_enough(handlers: &Handlers, taken: &Taken, limits: &Limits) -> Vec<Visited> {
+async fn read_until_enough(handlers: &Handlers, taken: &Taken, limits: &Limits) -> Vec<Found> {
+    let mut image = handlers.shard.image();
+    let mut plan = Plan::new(handlers, &image, taken);
     loop {
-        let image = handlers.shard.image();
-        let plan = Plan::new(handlers, &image, taken);
         let visited = plan.read(handlers, limits).await;
-        let bytes: usize = visited.iter().map(|one| one.found.record_bytes()).sum();
+        let bytes: usize = visited.iter().map(Found::record_bytes).sum();
         let has_error = visited
             .iter()
-            .any(|one| one.found.error != ErrorCode::None || one.found.diverging.is_some());
+            .any(|found| found.error != ErrorCode::None || found.diverging.is_some());
         let is_late = time::now() >= limits.deadline || handlers.shard.is_stopping();
         if bytes >= limits.bytes_min || has_error || is_late || plan.is_empty() {
             return visited;
         }
         plan.wait_for_news(handlers, limits.deadline, &visited)
             .await;
+        let newest = handlers.shard.image();
+        if !Arc::ptr_eq(&newest, &image) {
+            plan = Plan::new(handlers, &newest, taken);
+            image = newest;
+        }
     }
 }
 
-/// Which owner is asked for what, and what is known without asking.
+/// Which owner is asked for what, and what is known without asking. A partition's place is the one in
+/// the session.
 struct Plan {
-    /// By shard: place in the session and what is wanted.
-    by_owner: Vec<Vec<(u64, Want)>>,
+    /// By shard.
+    by_owner: Vec<Vec<Want>>,
     /// Partitions that do not exist.
-    unknown: Vec<Visited>,
+    unknown: Vec<Found>,
 }
 
 impl Plan {
@@ -146,13 +150,10 @@ impl Plan {
                     (TopicRef::Id(_), None) => ErrorCode::UnknownTopicId,
                     _ => ErrorCode::UnknownTopicOrPartition,
                 };
-                unknown.push(Visited {
-                    place,
-                    found: Found::error(error),
-                });
+                unknown.push(Found::error(place, error));
                 continue;
             };
-            by_owner[handlers.shard.owner(key)].push((place, want(key, entry)));
+            by_owner[handlers.shard.owner(key)].push(want(place, key, entry));
         }
         Self { by_owner, unknown }
     }
@@ -161,49 +162,35 @@ impl Plan {
         self.by_owner.iter().all(Vec::is_empty)
     }
 
-    async fn read(&self, handlers: &Handlers, limits: &Limits) -> Vec<Visited> {
-        let mut visited: Vec<Visited> = self
-            .unknown
-            .iter()
-            .map(|one| Visited {
-                place: one.place,
-                found: one.found.clone(),
-            })
-            .collect();
+    async fn read(&self, handlers: &Handlers, limits: &Limits) -> Vec<Found> {
+        let mut visited = self.unknown.clone();
         let mut left = limits.bytes_max;
         let shards = self.by_owner.len();
         // The own shard first: what it has costs no message. Then the others get what is left.
         for step in 0..shards {
             let owner = (handlers.shard.id + step) % shards;
-            let (places, wants): (Vec<u64>, Vec<Want>) =
-                self.by_owner[owner].iter().copied().unzip();
+            let wants = &self.by_owner[owner];
             if wants.is_empty() {
                 continue;
             }
-            let count = wants.len();
             let found = if owner == handlers.shard.id {
-                read_many(&handlers.shard, &wants, left).await
+                read_many(&handlers.shard, wants, left).await
             } else {
-                let read = move |shard: std::rc::Rc<crate::partition::shard::Shard>| async move {
-                    read_many(&shard, &wants, left).await
-                };
-                let gone = || vec![Found::error(ErrorCode::NotLeaderOrFollower); count];
-                handlers
-                    .shard
-                    .call(owner, read)
-                    .await
-                    .unwrap_or_else(|_| gone())
+                read_elsewhere(&handlers.shard, owner, wants, left).await
             };
-            for (place, found) in places.into_iter().zip(found) {
-                left = left.saturating_sub(found.record_bytes());
-                visited.push(Visited { place, found });
+            let bytes = found.iter().map(Found::record_bytes).sum();
+            left = left.saturating_sub(bytes);
+            if visited.is_empty() {
+                visited = found;
+            } else {
+                visited.extend(found);
             }
         }
         visited
     }
 
     /// Waits until an owner has something beyond what was just read, or the deadline.
-    async fn wait_for_news(&self, handlers: &Handlers, deadline: Instant, visited: &[Visited]) {
+    async fn wait_for_news(&self, handlers: &Handlers, deadline: Instant, visited: &[Found]) {
         let number = handlers.next_watch.replace(handlers.next_watch.get() + 1);
         let id: WatchId = (handlers.shard.id, number);
         let mut watches = Vec::new();
@@ -215,8 +202,8 @@ impl Plan {
         {
             let wants: Vec<Want> = wants
                 .iter()
-                .map(|(place, want)| Want {
-                    fetch_offset: seen(*place, want, visited),
+                .map(|want| Want {
+                    fetch_offset: seen(want, visited),
                     ..*want
                 })
                 .collect();
@@ -245,7 +232,7 @@ impl Plan {
             .iter()
             .filter(|(owner, _)| *owner != handlers.shard.id)
         {
-            let cancel = move |shard: std::rc::Rc<crate::partition::shard::Shard>| async move {
+            let cancel = move |shard: Rc<Shard>| async move {
                 shard.watches.cancel(id);
             };
             handlers.shard.post(*owner, cancel).await;
@@ -253,16 +240,33 @@ impl Plan {
     }
 }
 
-/// The offset after what was just found at a place: only what comes later is news.
-fn seen(place: u64, want: &Want, visited: &[Visited]) -> i64 {
-    visited
-        .iter()
-        .find(|one| one.place == place && one.found.record_bytes() > 0)
-        .map_or(want.fetch_offset, |one| one.found.high_watermark)
+/// Has another shard read.
+async fn read_elsewhere(
+    shard: &Rc<Shard>,
+    owner: usize,
+    wants: &[Want],
+    left: usize,
+) -> Vec<Found> {
+    let sent = wants.to_vec();
+    let read = move |shard: Rc<Shard>| async move { read_many(&shard, &sent, left).await };
+    let gone = |want: &Want| Found::error(want.place, ErrorCode::NotLeaderOrFollower);
+    match shard.call(owner, read).await {
+        Ok(found) => found,
+        Err(Stopping) => wants.iter().map(gone).collect(),
+    }
 }
 
-fn want(key: crate::partition::table::PartitionKey, entry: &Entry) -> Want {
+/// The offset after what was just found: only what comes later is news.
+fn seen(want: &Want, visited: &[Found]) -> i64 {
+    visited
+        .iter()
+        .find(|found| found.place == want.place && found.record_bytes() > 0)
+        .map_or(want.fetch_offset, |found| found.high_watermark)
+}
+
+fn want(place: u64, key: PartitionKey, entry: &Entry) -> Want {
     Want {
+        place,
         key,
         fetch_offset: entry.fetch_offset,
         bytes_max: usize::try_from(entry.bytes_max).unwrap_or(0),
@@ -275,19 +279,19 @@ fn want(key: crate::partition::table::PartitionKey, entry: &Entry) -> Want {
 fn encode(
     context: &Context<'_>,
     taken: &mut Taken,
-    mut visited: Vec<Visited>,
+    mut visited: Vec<Found>,
     limits: &Limits,
 ) -> Response {
-    visited.sort_by_key(|one| one.place);
+    visited.sort_by_key(|found| found.place);
     let mut response = FetchResponse {
         session_id: taken.id,
         ..Default::default()
     };
     let mut records = Vec::new();
     let mut bytes = 0;
-    let mut topics: Vec<(TopicRef, FetchableTopicResponse<'_>)> = Vec::new();
-    for Visited { place, found } in visited {
-        let Some(entry) = taken.session.entry_mut(place) else {
+    let mut last: Option<TopicRef> = None;
+    for found in visited {
+        let Some(entry) = taken.session.entry_mut(found.place) else {
             continue;
         };
         let is_news = entry.tell(found.high_watermark, found.log_start_offset);
@@ -300,18 +304,18 @@ fn encode(
         let (topic, partition) = (entry.topic.clone(), entry.partition);
         bytes += found.record_bytes();
         let data = partition_data(partition, &found, limits);
-        if topics.last().is_none_or(|(last, _)| *last != topic) {
-            topics.push((topic.clone(), topic_response(&topic)));
+        if last.as_ref() != Some(&topic) {
+            response.responses.push(topic_response(&topic));
+            last = Some(topic);
         }
-        if let Some((_, last)) = topics.last_mut() {
-            last.partitions.push(data);
+        if let Some(topic) = response.responses.last_mut() {
+            topic.partitions.push(data);
         }
         if has_records {
             records.push(found.records);
-            taken.session.served(place);
+            taken.session.served(found.place);
         }
     }
-    response.responses = topics.into_iter().map(|(_, topic)| topic).collect();
     metrics::add(
         &context.handlers.shard.metrics.record_bytes_out,
         bytes as u64,

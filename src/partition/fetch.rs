@@ -21,6 +21,8 @@ use super::table::PartitionKey;
 /// What one partition is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Want {
+    /// What the asker calls the partition; its answer carries it.
+    pub place: u64,
     /// Which partition.
     pub key: PartitionKey,
     /// First offset wanted.
@@ -36,6 +38,8 @@ pub struct Want {
 /// What a partition answers.
 #[derive(Debug, Clone)]
 pub struct Found {
+    /// As in the [`Want`].
+    pub place: u64,
     /// `None`, or why nothing could be read.
     pub error: ErrorCode,
     /// First offset that readers may not see.
@@ -50,8 +54,9 @@ pub struct Found {
 
 impl Found {
     /// An answer without records.
-    pub fn error(error: ErrorCode) -> Self {
+    pub fn error(place: u64, error: ErrorCode) -> Self {
         Self {
+            place,
             error,
             high_watermark: -1,
             log_start_offset: -1,
@@ -77,7 +82,7 @@ pub async fn read_many(shard: &Shard, wants: &[Want], bytes_max: usize) -> Vec<F
     for want in wants {
         let answer = match shard.table.get(want.key) {
             Some(replica) => read_one(&replica, want, left, is_first).await,
-            None => Found::error(ErrorCode::UnknownTopicOrPartition),
+            None => Found::error(want.place, ErrorCode::UnknownTopicOrPartition),
         };
         let bytes = answer.record_bytes();
         is_first &= bytes == 0;
@@ -89,9 +94,10 @@ pub async fn read_many(shard: &Shard, wants: &[Want], bytes_max: usize) -> Vec<F
 
 async fn read_one(replica: &Replica, want: &Want, left: usize, at_least_one: bool) -> Found {
     if let Err(error) = replica.check_leader_epoch(want.current_leader_epoch) {
-        return Found::error(error);
+        return Found::error(want.place, error);
     }
     let mut found = Found {
+        place: want.place,
         error: ErrorCode::None,
         high_watermark: replica.high_watermark(),
         log_start_offset: replica.log.log_start_offset(),

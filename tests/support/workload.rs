@@ -62,6 +62,14 @@ impl Row {
         format!("{load}, {} connections", self.connections)
     }
 
+    /// Partitions that one request names.
+    pub(crate) fn partitions(&self) -> usize {
+        match self.load {
+            Load::Produce { partitions, .. } => partitions,
+            Load::Fetch { .. } | Load::LongPoll => 1,
+        }
+    }
+
     /// Records of one request.
     pub(crate) fn records(&self) -> usize {
         match self.load {
