@@ -51,7 +51,7 @@ fn a_request_allocates_a_small_constant_and_nothing_per_record() {
     let few = check(&node, produce(16, 1024, 1), 10.0);
     let many = check(&node, produce(1024, 8, 1), 10.0);
     assert!(many <= few + 1.0, "{few} for 16 records, {many} for 1024");
-    check(&node, produce(16, 1024, 10), 16.0);
+    check(&node, produce(16, 1024, 10), 28.0);
     let few = check(&node, Load::Fetch { batches: 1 }, 18.0);
     let many = check(&node, Load::Fetch { batches: 62 }, 18.0);
     assert!(many <= few + 1.0, "{few} for one batch, {many} for 62");
