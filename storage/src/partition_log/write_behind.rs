@@ -23,8 +23,9 @@ use crate::segment::{Segment, block_ceil, block_floor};
 
 /// Greatest single write to a segment.
 const WRITE_BYTES_MAX: u64 = 1 << 20;
-/// Segments below this size get no space ahead of their writes.
-const ALLOCATE_FROM: u64 = 1 << 20;
+/// Segments below this size get no space ahead of their writes: a log with little in it is small on
+/// disk. Above it a write that lengthens the file costs the kernel a thread and a wait.
+const ALLOCATE_FROM: u64 = 64 << 10;
 
 /// The next write that a log needs.
 struct NextWrite {
