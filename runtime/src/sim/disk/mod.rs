@@ -43,7 +43,11 @@ pub(crate) use operations::SimFile;
 #[derive(Clone)]
 pub struct Disk {
     state: Rc<RefCell<State>>,
+    observer: Rc<RefCell<Option<Observer>>>,
 }
+
+/// Is shown the disk as it is within each operation.
+type Observer = Box<dyn FnMut(Disk)>;
 
 impl Default for Disk {
     fn default() -> Self {
@@ -60,6 +64,7 @@ impl Disk {
     fn from_state(state: State) -> Self {
         Disk {
             state: Rc::new(RefCell::new(state)),
+            observer: Rc::default(),
         }
     }
 
@@ -103,6 +108,13 @@ impl Disk {
     pub fn crash_after(&self, mutations: u64) {
         let mut state = self.state_mut();
         state.faults.crash_at = Some(state.faults.counts.mutations() + mutations);
+    }
+
+    /// Shows `observer` a copy of the disk in the middle of every operation that changes something, those at
+    /// which [`Self::crash_after`] could stop: what `crash` or `kill` of the copy gives is what that would have
+    /// left. So one run gives all its crash points. It must not use this disk.
+    pub fn observe_mutations(&self, observer: impl FnMut(Disk) + 'static) {
+        *self.observer.borrow_mut() = Some(Box::new(observer));
     }
 
     /// Lets `mutations` operations that change something be; from the next one on everything fails

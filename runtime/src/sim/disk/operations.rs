@@ -32,13 +32,19 @@ impl Disk {
         verdict
     }
 
-    /// The power fails: the machine stops within this operation.
-    async fn stop<T>(&self) -> T {
-        self.power_off();
-        if let Some(world) = current() {
-            world.halt();
+    /// An operation that changes something is with the disk: the power may fail now, and then the machine
+    /// stops within it.
+    async fn crash_point(&self, verdict: &Verdict) {
+        if let Some(observer) = &mut *self.observer.borrow_mut() {
+            observer(Self::from_state(self.state.borrow().clone()));
         }
-        pending().await
+        if verdict.crash {
+            self.power_off();
+            if let Some(world) = current() {
+                world.halt();
+            }
+            pending::<()>().await;
+        }
     }
 
     /// Waits as long as an operation takes, then does `end` to the disk, even if nobody waits any more.
@@ -76,9 +82,7 @@ impl Disk {
             return Err(error);
         }
         let result = change(&mut self.state_mut());
-        if verdict.crash {
-            return self.stop().await;
-        }
+        self.crash_point(&verdict).await;
         self.later(move |_| result).await
     }
 
@@ -96,9 +100,7 @@ impl Disk {
             kind,
             durability,
         });
-        if verdict.crash {
-            return self.stop().await;
-        }
+        self.crash_point(&verdict).await;
         let ended = move |state: &mut State| (state.finish_change(op, verdict.fault), keep);
         // What was kept is dropped here, when the disk is not borrowed: closing changes it.
         self.later(ended).await.0
@@ -106,9 +108,7 @@ impl Disk {
 
     async fn sync_file(&self, node: NodeId, keep: impl Sized + 'static) -> io::Result<()> {
         let verdict = self.begin(OpKind::Sync).await;
-        if verdict.crash {
-            return self.stop().await;
-        }
+        self.crash_point(&verdict).await;
         // What ends while the sync runs is not covered by it.
         let bound = self.state.borrow().next_id;
         let ended = move |state: &mut State| {
@@ -172,9 +172,7 @@ impl Disk {
     pub(crate) async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let verdict = self.begin(OpKind::Metadata).await;
         let directory = self.state.borrow().lookup_directory(path)?;
-        if verdict.crash {
-            return self.stop().await;
-        }
+        self.crash_point(&verdict).await;
         if let Some(error) = verdict.error() {
             return self.later(|_| Err(error)).await;
         }
