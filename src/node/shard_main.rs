@@ -4,19 +4,19 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_lite::future::or;
 use runtime::budget::MemoryBudget;
-use runtime::dir;
 use runtime::mailbox::{Receiver, Sender};
 use runtime::net::{Listener, Stream};
 use runtime::task::{self, Class};
 use runtime::time;
-use storage::{LogId, Storage, StorageConfig, StorageError, migrate_shards, shard_count_on_disk};
+use storage::{
+    LogId, Storage, StorageConfig, StorageError, make_shards, migrate_shards, shard_count_on_disk,
+};
 
 use crate::config::Config;
 use crate::control::ControlHandle;
@@ -272,7 +272,7 @@ async fn bring_to_shard_count(config: &Config, shards: usize) -> Result<(), Stri
     let bring = async {
         let dir = &config.data_dir;
         let Some(present) = shard_count_on_disk(dir).await? else {
-            return make_shard_dirs(dir, shards).await;
+            return make_shards(dir, shards as u32).await;
         };
         if present as usize == shards {
             return Ok(());
@@ -292,22 +292,6 @@ async fn bring_to_shard_count(config: &Config, shards: usize) -> Result<(), Stri
         migrate_shards(dir, present, shards as u32, &storage_config, assign).await
     };
     bring.await.map_err(|error: StorageError| error.to_string())
-}
-
-/// Makes the directories of all shards at once: a crash leaves all or none.
-async fn make_shard_dirs(data_dir: &Path, shards: usize) -> Result<(), StorageError> {
-    let (aside, current) = (data_dir.join("shards.new"), data_dir.join("shards"));
-    let io = |error| StorageError::io("make the shards' directories in", data_dir, error);
-    if dir::exists(&aside).await.map_err(io)? {
-        dir::remove_dir_all(&aside).await.map_err(io)?;
-    }
-    for shard in 0..shards {
-        let path = aside.join(shard.to_string());
-        dir::create_dir_all(&path).await.map_err(io)?;
-    }
-    dir::sync_dir(&aside).await.map_err(io)?;
-    dir::rename(&aside, &current).await.map_err(io)?;
-    dir::sync_dir(data_dir).await.map_err(io)
 }
 
 /// This shard's part of the memory budget.

@@ -52,7 +52,7 @@ struct Ready {
 #[derive(Default)]
 pub(crate) struct Load {
     done: Notify,
-    result: RefCell<Option<Result<Slice, io::ErrorKind>>>,
+    result: RefCell<Option<Result<Slice, Rc<io::Error>>>>,
 }
 
 impl Load {
@@ -60,10 +60,18 @@ impl Load {
     pub(crate) async fn wait(&self) -> io::Result<Slice> {
         loop {
             if let Some(result) = &*self.result.borrow() {
-                return result.clone().map_err(io::Error::from);
+                return result.clone().map_err(|error| same_error(&error));
             }
             self.done.notified().await;
         }
+    }
+}
+
+/// For one more reader.
+fn same_error(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error.kind().into(),
     }
 }
 
@@ -144,7 +152,7 @@ impl ReadCache {
         if let Ok(slice) = &result {
             self.keep(key, slice.clone());
         }
-        *load.result.borrow_mut() = Some(result.map_err(|e| e.kind()));
+        *load.result.borrow_mut() = Some(result.map_err(Rc::new));
         load.done.notify_waiters();
     }
 

@@ -24,7 +24,7 @@ mod tasks;
 mod write_behind;
 
 pub use cache::ReadCacheCounts;
-pub use checkpoint::migrate::{migrate_shards, shard_count_on_disk};
+pub use checkpoint::migrate::{make_shards, migrate_shards, shard_count_on_disk};
 pub use config::{LogConfig, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_LIMIT, StorageConfig};
 pub use error::StorageError;
 pub use journal::Sequence;

@@ -109,6 +109,28 @@ async fn remove_dir(path: &Path, parent: &Path) -> Result<(), StorageError> {
         .map_err(|e| StorageError::io("fsync directory", parent, e))
 }
 
+/// Makes the directories of the `count` shards of a new data directory at once: a crash leaves all or none, so
+/// that a missing one is damage. To be called before any storage is opened.
+///
+/// # Errors
+/// [`StorageError::Io`], [`StorageError::DiskFull`].
+pub async fn make_shards(data_dir: &Path, count: u32) -> Result<(), StorageError> {
+    let (aside, current) = (data_dir.join("shards.new"), data_dir.join("shards"));
+    if exists(&aside).await? {
+        remove_dir(&aside, data_dir).await?;
+    }
+    for shard in 0..count {
+        let path = aside.join(shard.to_string());
+        dir::create_dir_all(&path)
+            .await
+            .map_err(|e| StorageError::io("create directory", &path, e))?;
+    }
+    dir::sync_dir(&aside)
+        .await
+        .map_err(|e| StorageError::io("fsync directory", &aside, e))?;
+    rename(&aside, &current, data_dir).await
+}
+
 /// Hands the logs of `old_count` shards over to `new_count`: each goes to shard `assign(id)`. No
 /// storage of the directory may be open.
 ///

@@ -51,10 +51,14 @@ pub(crate) async fn write(
 ) -> Result<TableHeader, StorageError> {
     engine.check_online()?;
     engine.note_checkpoint();
-    let replay_from = engine.last_sequence_value() + 1;
+    // Now, before anything is waited for: `logs` has every log that a smaller record made.
+    let next_sequence = engine.last_sequence_value() + 1;
     let shard_dir = shard_dir(&engine.data_dir, engine.shard);
     let mut writer = TableWriter::open(&shard_dir, plan.generation).await?;
-    let sync_list = encode_logs(engine, &logs, &mut writer).await?;
+    let Encoded {
+        replay_from,
+        sync_list,
+    } = encode_logs(engine, &logs, &mut writer, next_sequence).await?;
     let encoded_through = engine.last_sequence();
     sync_logs(engine, sync_list).await?;
     sync_logs_dir(engine).await?;
@@ -82,12 +86,21 @@ pub(crate) async fn write(
     Ok(header)
 }
 
-/// Encodes the entries of `logs`, a slice at a time; answers what has to be synced for them.
+/// What the entries of a table rely on.
+struct Encoded {
+    /// Every record below is in every entry (I2).
+    replay_from: u64,
+    sync_list: SyncList,
+}
+
+/// Encodes the entries of `logs`, all there were at `next_sequence`, a slice at a time.
 async fn encode_logs(
     engine: &Rc<Engine>,
     logs: &[Rc<Log>],
     writer: &mut TableWriter,
-) -> Result<SyncList, StorageError> {
+    next_sequence: u64,
+) -> Result<Encoded, StorageError> {
+    let mut replay_from = next_sequence;
     let mut sync_list = SyncList::new();
     let mut bytes = Vec::new();
     for slice in logs.chunks(LOGS_A_SLICE) {
@@ -99,6 +112,8 @@ async fn encode_logs(
                 Condition::Open | Condition::Truncating(None) => engine.last_sequence_value(),
                 Condition::Truncating(Some(first)) => Engine::value_before(first),
             };
+            // A log amid a truncation that began before this table needs its records once more.
+            replay_from = replay_from.min(applied + 1);
             let owner = EntryOwner {
                 id: log.id,
                 incarnation: log.incarnation,
@@ -114,7 +129,10 @@ async fn encode_logs(
         writer.put(&bytes, count).await?;
         yield_now().await;
     }
-    Ok(sync_list)
+    Ok(Encoded {
+        replay_from,
+        sync_list,
+    })
 }
 
 /// Syncs what the entries rely on, several logs at a time.

@@ -406,10 +406,12 @@ pub(super) async fn make_ahead(shared: Rc<Shared>) {
                 shared.room.notify_waiters();
             }
             // Nothing is lost: ordinary records wait, the others still have the file in reserve.
-            Err(error) => {
+            Err(error @ StorageError::DiskFull { .. }) => {
                 tracing::warn!(%error, "a journal file could not be made ahead");
                 let _ = timeout(RETRY, files.wanted.notified()).await;
             }
+            // A disk that fails gives no space back: nobody is to wait for that.
+            Err(error) => shared.fail(error.to_string()),
         }
     }
     files.has_ended.set(true);

@@ -171,7 +171,10 @@ impl<'a> Walk<'a> {
             Source::Disk { valid_to } => {
                 let window_bytes = self.log.engine.read_cache.window_bytes();
                 let number = at / window_bytes;
-                let window = self.log.window(self.from, number, valid_to, at).await?;
+                let window = match self.log.window(self.from, number, valid_to, at).await {
+                    Ok(window) => window,
+                    Err(error) => return self.failed_read(at, error),
+                };
                 let begin = (at - number * window_bytes) as usize;
                 let end = window
                     .len()
@@ -188,6 +191,26 @@ impl<'a> Walk<'a> {
             }
             Source::None(end) => Ok(Err(end)),
         }
+    }
+
+    /// A read fails when the segment was dropped meanwhile, and its file with it: that is no failure. A
+    /// file that should be there is damage.
+    fn failed_read(&self, at: u64, error: io::Error) -> Result<Result<(), WalkEnd>, StorageError> {
+        if let Source::None(end) = self.log.source_of(self.from, at) {
+            return Ok(Err(end));
+        }
+        let path = self
+            .log
+            .file_path(self.from.segment_base, FileKind::Segment);
+        if error.kind() == io::ErrorKind::NotFound {
+            return Err(StorageError::corruption(
+                &path,
+                at,
+                "a segment file",
+                "none",
+            ));
+        }
+        Err(StorageError::io("read", &path, error))
     }
 
     fn check_order(&self, batch: &BatchHeader) -> Result<(), StorageError> {
@@ -252,9 +275,23 @@ impl Log {
         number: u64,
         valid_to: u64,
         at: u64,
-    ) -> Result<Slice, StorageError> {
+    ) -> io::Result<Slice> {
         let key = self.window_key(from, number);
         let bytes_min = (at - number * self.engine.read_cache.window_bytes()) as usize;
+        let slice = self.find_or_load(key, bytes_min, valid_to).await?;
+        if slice.len() > bytes_min {
+            return Ok(slice);
+        }
+        // The read that was on its way was for a shorter file: one more.
+        self.find_or_load(key, bytes_min, valid_to).await
+    }
+
+    async fn find_or_load(
+        self: &Rc<Self>,
+        key: WindowKey,
+        bytes_min: usize,
+        valid_to: u64,
+    ) -> io::Result<Slice> {
         let load = match self.engine.read_cache.find(key, bytes_min) {
             Found::Ready(slice) => return Ok(slice),
             Found::Loading(load) => load,
@@ -263,28 +300,7 @@ impl Log {
                 load
             }
         };
-        let path = || self.file_path(from.segment_base, FileKind::Segment);
-        let slice = load
-            .wait()
-            .await
-            .map_err(|e| StorageError::io("read", &path(), e))?;
-        if slice.len() > bytes_min {
-            return Ok(slice);
-        }
-        // The read that was on its way was for a shorter file: one more.
-        match self.engine.read_cache.find(key, bytes_min) {
-            Found::Ready(slice) => Ok(slice),
-            Found::Loading(load) => load
-                .wait()
-                .await
-                .map_err(|e| StorageError::io("read", &path(), e)),
-            Found::Absent(load) => {
-                self.start_load(key, Rc::clone(&load), valid_to);
-                load.wait()
-                    .await
-                    .map_err(|e| StorageError::io("read", &path(), e))
-            }
-        }
+        load.wait().await
     }
 
     fn window_key(&self, from: WalkFrom, number: u64) -> WindowKey {

@@ -6,6 +6,8 @@ mod crash;
 mod logs;
 mod model;
 mod reads;
+mod recover;
 mod rules;
 mod shards;
+mod work;
 mod world;

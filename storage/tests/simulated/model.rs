@@ -2,8 +2,9 @@
 //! them in the order of their journal records.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use storage::{PartitionLog, SequenceCheck, Storage};
+use storage::{PartitionLog, SequenceCheck, StorageError};
 
 use crate::world::read_all;
 
@@ -12,7 +13,7 @@ use crate::world::read_all;
 pub(crate) struct ModelBatch {
     pub(crate) base_offset: i64,
     pub(crate) last_offset: i64,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Rc<[u8]>,
     /// Producer id, epoch, first and last sequence.
     pub(crate) producer: Option<(i64, i16, i32, i32)>,
 }
@@ -58,32 +59,97 @@ pub(crate) enum Change {
 
 pub(crate) type ModelState = BTreeMap<u32, ModelLog>;
 
-/// Everything that was done, and how much of it was answered as durable.
+/// Everything that was done to one shard since a state that is certain, and how much of it was
+/// answered as durable.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
-    pub(crate) changes: Vec<Change>,
-    pub(crate) acknowledged: usize,
+    certain: Rc<ModelState>,
+    changes: Vec<Change>,
+    acknowledged: usize,
 }
 
 impl History {
+    /// Nothing was done since `certain`.
+    pub(crate) fn since(certain: ModelState) -> Self {
+        History {
+            certain: Rc::new(certain),
+            ..History::default()
+        }
+    }
+
     pub(crate) fn push(&mut self, change: Change) {
         self.changes.push(change);
     }
 
-    pub(crate) fn acknowledge_all(&mut self) {
-        self.acknowledged = self.changes.len();
+    pub(crate) fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.acknowledged
+    }
+
+    /// The first `count` changes were answered as durable.
+    pub(crate) fn acknowledge(&mut self, count: usize) {
+        self.acknowledged = self.acknowledged.max(count);
     }
 
     pub(crate) fn state_after(&self, count: usize) -> ModelState {
-        let mut state = ModelState::new();
+        let mut state = ModelState::clone(&self.certain);
         for change in &self.changes[..count] {
             apply(&mut state, change);
         }
         state
     }
+}
 
+/// What was done to all shards: a history of each since their number changed or the machine stopped.
+#[derive(Clone, Debug)]
+pub(crate) struct Past {
+    pub(crate) histories: Vec<History>,
+}
+
+impl Past {
+    pub(crate) fn new(shards: u32) -> Self {
+        Past {
+            histories: vec![History::default(); shards as usize],
+        }
+    }
+
+    pub(crate) fn shards(&self) -> u32 {
+        self.histories.len() as u32
+    }
+
+    /// The shard that owns a log.
+    pub(crate) fn shard_of(&self, log: u32) -> usize {
+        (log % self.shards()) as usize
+    }
+
+    pub(crate) fn acknowledge_all(&mut self) {
+        for history in &mut self.histories {
+            history.acknowledge(history.len());
+        }
+    }
+
+    /// The state after everything.
     pub(crate) fn state(&self) -> ModelState {
-        self.state_after(self.changes.len())
+        let counts: Vec<_> = self.histories.iter().map(History::len).collect();
+        self.state_after(&counts)
+    }
+
+    fn state_after(&self, counts: &[usize]) -> ModelState {
+        let each = self.histories.iter().zip(counts);
+        each.flat_map(|(history, count)| history.state_after(*count))
+            .collect()
+    }
+
+    /// Begins anew with `shards` shards: of each history the first `counts` are certain now.
+    pub(crate) fn settle(&mut self, counts: &[usize], shards: u32) {
+        let mut parts = vec![ModelState::new(); shards as usize];
+        for (number, log) in self.state_after(counts) {
+            parts[(number % shards) as usize].insert(number, log);
+        }
+        self.histories = parts.into_iter().map(History::since).collect();
     }
 }
 
@@ -138,33 +204,49 @@ fn begin_epoch(log: &mut ModelLog, epoch: i32) {
     }
 }
 
-/// What differs between a storage and a model state, if anything.
+/// How exactly a storage has to be as the model says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exactness {
+    /// Every byte can be read.
+    Whole,
+    /// The disk lied: bytes may be reported as damaged, but none may be other ones.
+    OrReportedDamage,
+}
+
+/// What differs between logs and a model state, if anything.
+///
+/// # Errors
+/// What a failing disk answers to reads.
 pub(crate) async fn difference(
-    storage: &Storage,
+    logs: &[PartitionLog],
     model: &ModelState,
     bytes_max: usize,
-) -> Option<String> {
-    let logs = storage.logs();
+    exactness: Exactness,
+) -> Result<Option<String>, StorageError> {
     if logs.len() != model.len() {
-        return Some(format!("{} logs, not {}", logs.len(), model.len()));
+        return Ok(Some(format!("{} logs, not {}", logs.len(), model.len())));
     }
+    // First what needs no reading: few states of a history are alike in it.
     for log in logs {
         let number = log.id().partition;
         let Some(expected) = model.get(&number) else {
-            return Some(format!("log {number} exists"));
+            return Ok(Some(format!("log {number} exists")));
         };
-        if let Some(difference) = log_difference(&log, expected, bytes_max).await {
-            return Some(format!("log {number}: {difference}"));
+        if let Some(difference) = bounds_difference(log, expected) {
+            return Ok(Some(format!("log {number}: {difference}")));
         }
     }
-    None
+    for log in logs {
+        let number = log.id().partition;
+        let found = content_difference(log, &model[&number], bytes_max, exactness).await?;
+        if let Some(difference) = found {
+            return Ok(Some(format!("log {number}: {difference}")));
+        }
+    }
+    Ok(None)
 }
 
-async fn log_difference(
-    log: &PartitionLog,
-    expected: &ModelLog,
-    bytes_max: usize,
-) -> Option<String> {
+fn bounds_difference(log: &PartitionLog, expected: &ModelLog) -> Option<String> {
     let found = (
         log.incarnation(),
         log.log_start_offset(),
@@ -193,6 +275,15 @@ async fn log_difference(
             return Some(format!("epoch {epoch} ends at {found:?}, not {end}"));
         }
     }
+    producer_difference(log, expected)
+}
+
+async fn content_difference(
+    log: &PartitionLog,
+    expected: &ModelLog,
+    bytes_max: usize,
+    exactness: Exactness,
+) -> Result<Option<String>, StorageError> {
     let readable = expected
         .batches
         .iter()
@@ -200,19 +291,20 @@ async fn log_difference(
     let wanted: Vec<u8> = readable
         .flat_map(|batch| batch.bytes.iter().copied())
         .collect();
-    match read_batches(log, expected, bytes_max).await {
-        Err(error) => return Some(format!("unreadable: {error}")),
-        Ok(bytes) if bytes != wanted => {
-            let at = bytes.iter().zip(&wanted).position(|(a, b)| a != b);
-            return Some(format!(
-                "{} bytes, not {}; first difference at {at:?}",
-                bytes.len(),
-                wanted.len()
-            ));
+    let bytes = match read_batches(log, expected, bytes_max).await {
+        Ok(bytes) => bytes,
+        Err(StorageError::Corruption { .. }) if exactness == Exactness::OrReportedDamage => {
+            return Ok(None);
         }
-        Ok(_) => {}
-    }
-    producer_difference(log, expected)
+        Err(error @ StorageError::Corruption { .. }) => return Ok(Some(error.to_string())),
+        Err(error) => return Err(error),
+    };
+    let differs = || {
+        let at = bytes.iter().zip(&wanted).position(|(a, b)| a != b);
+        let (found, wanted) = (bytes.len(), wanted.len());
+        format!("{found} bytes, not {wanted}; first difference at {at:?}")
+    };
+    Ok((bytes != wanted).then(differs))
 }
 
 /// The log's bytes; a log may end with a gap after a truncation into a batch.

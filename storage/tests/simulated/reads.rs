@@ -3,6 +3,7 @@
 use protocol::compression::Codec;
 use runtime::sim::Disk;
 use runtime::task::{Class, spawn};
+use runtime::time::wall_clock_ms;
 use storage::{LogConfig, PartitionLog, Storage, StorageConfig, StorageError, TimestampOffset};
 
 use crate::batches::Spec;
@@ -186,6 +187,44 @@ fn damaged_batches_are_never_served() {
         }
         assert_eq!(read(&log, 42, 1, 80).await.0, batches[21]);
     });
+}
+
+/// A segment file that should be there and is not is damage, and is named.
+#[test]
+fn a_missing_segment_file_is_damage() {
+    let disk = Disk::new();
+    run(&disk, async {
+        let (_storage, log, _) = cold_log(small_config()).await;
+        let path = first_log_segment(0);
+        runtime::dir::remove_file(&path).await.expect("remove");
+        match log.read(0, 1, 80).await {
+            Err(StorageError::Corruption { file, .. }) => assert_eq!(file, path),
+            other => panic!("a segment that is gone was read: {other:?}"),
+        }
+    });
+}
+
+/// A reader whose segment is deleted before it gets there is told so, and not of a failed read.
+#[test]
+fn a_segment_that_is_deleted_under_a_reader_is_no_damage() {
+    for delay_us in (0..2000).step_by(20) {
+        run(&Disk::new(), async move {
+            let (_storage, log, _) = cold_log(small_config()).await;
+            log.roll(wall_clock_ms()).expect("roll").expect("a roll");
+            let reader = log.clone();
+            let reading = spawn(
+                Class::Network,
+                async move { reader.read(0, 100_000, 80).await },
+            );
+            let delay = std::time::Duration::from_micros(delay_us);
+            runtime::time::sleep(delay).await;
+            log.advance_log_start(80).expect("delete records");
+            match reading.await.expect("no panic") {
+                Ok(_) | Err(StorageError::OffsetOutOfRange { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        });
+    }
 }
 
 /// Lengths that lie are caught by the walk over headers, before anything is believed.

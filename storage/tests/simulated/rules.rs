@@ -2,11 +2,13 @@
 //! when its rule is taken out of the code.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use protocol::crc32c;
 use runtime::sim::disk::{Fault, OpKind};
 use runtime::sim::{Disk, Random};
-use runtime::time::wall_clock_ms;
+use runtime::task::{Class, spawn};
+use runtime::time::{sleep, wall_clock_ms};
 use storage::{LogConfig, SequenceCheck, StorageError};
 
 use crate::batches::Spec;
@@ -109,6 +111,36 @@ fn replay_does_not_resurrect_what_was_truncated() {
             kept.extend(append_in_epoch(&storage, &log, Spec::new(50, 3, 1500), 4).await);
             kept
         });
+        run(&disk.crash(seed), expect_log(expected));
+    }
+}
+
+/// Checkpoints: one that meets a truncation, whose log it takes as it was before, leaves the truncation's
+/// records in the journal.
+#[test]
+fn a_checkpoint_amid_a_truncation_keeps_its_records() {
+    for seed in 0..200 {
+        let disk = Disk::new();
+        let program = async move {
+            let storage = open().await;
+            let log = storage
+                .create_log(log_id(1), small_log())
+                .await
+                .expect("create");
+            let kept = append_many(&storage, &log, 0..6, 3000).await;
+            append_many(&storage, &log, 6..9, 3000).await;
+            // Both copies of the table are there, and nothing has to be written for the cut.
+            for _ in 0..2 {
+                log.roll(wall_clock_ms()).expect("roll");
+                storage.checkpoint().await.expect("checkpoint");
+            }
+            let cut = spawn(Class::Storage, async move { log.truncate(12).await });
+            sleep(Duration::from_micros(seed * 20)).await;
+            storage.checkpoint().await.expect("checkpoint");
+            cut.await.expect("no panic").expect("truncate");
+            kept
+        };
+        let expected = run_until_crash(&disk, seed, program).expect("no crash");
         run(&disk.crash(seed), expect_log(expected));
     }
 }

@@ -128,6 +128,27 @@ fn a_file_that_cannot_be_made_ahead_is_tried_again() {
     assert_eq!(run(&disk.crash(1), numbers(1)).len(), 29);
 }
 
+/// Who waited for room waited for ever.
+#[test]
+fn a_failure_while_a_file_is_made_fails_the_journal() {
+    for kind in [OpKind::Sync, OpKind::Metadata] {
+        let disk = Disk::new();
+        let inner = disk.clone();
+        run(&disk, async move {
+            let (journal, ..) = open(1).await;
+            settle().await;
+            inner.fail_one_in(kind, 1, Fault::Eio);
+            // Nothing is written but the file ahead: the one in use has no room, and is released.
+            let mut number = 0;
+            while journal.room(4000).await.is_ok() {
+                number += 1;
+                append(&journal, number, 4000);
+            }
+            assert!(number > 0);
+        });
+    }
+}
+
 #[test]
 fn a_full_disk_refuses_a_first_start_only() {
     let disk = Disk::new();
