@@ -10,4 +10,5 @@ pub mod http;
 pub mod metrics;
 pub mod net;
 pub mod node;
+pub mod offline;
 pub mod partition;

@@ -8,6 +8,7 @@ use clap::Parser;
 use streambus::config::arguments::{Arguments, Command};
 use streambus::config::{self, Config};
 use streambus::node::{self, Bound, NodeError};
+use streambus::offline;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -17,6 +18,9 @@ const DEFAULT_FILE: &str = "streambus.toml";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Log(command)) = &arguments.command {
+        return offline::run(command);
+    }
     match start(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

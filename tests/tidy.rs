@@ -29,6 +29,7 @@ const MODULES: &[&str] = &[
     "handlers",
     "http",
     "node",
+    "offline",
     "main",
 ];
 

@@ -45,6 +45,44 @@ pub enum Command {
     Config,
     /// Check this machine and the settings as a start would, and stop.
     Check,
+    /// Look into a data directory, or one log's directory, without a broker (docs/offline-tools.md).
+    #[command(subcommand)]
+    Log(LogCommand),
+}
+
+/// What `streambus log` does. Exit status: 0 nothing is damaged, 1 something is, 2 it could not look.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Print everything: checkpoints, journals, logs, segments, batches.
+    Dump {
+        /// A data directory, or the directory of one log.
+        dir: PathBuf,
+        /// Print the records of each batch too.
+        #[arg(long)]
+        records: bool,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check everything and print what is damaged, with file and position.
+    Verify {
+        /// A data directory, or the directory of one log.
+        dir: PathBuf,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare index files with their segments.
+    RepairIndex {
+        /// A data directory, or the directory of one log.
+        dir: PathBuf,
+        /// Write those anew that are wrong; refused while a broker uses the directory.
+        #[arg(long)]
+        write: bool,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn parse_pair(text: &str) -> Result<(String, String), String> {

@@ -16,7 +16,7 @@ const LOCK_FILE: &str = "LOCK";
 
 /// Why a data directory is refused, with what to do.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DataDirError {
+pub(crate) enum DataDirError {
     /// Another process has it.
     #[error("{path} is in use by another process; stop it, or choose another directory with --data-dir", path = .0.display())]
     InUse(PathBuf),
@@ -66,7 +66,7 @@ pub(super) struct Identity {
 }
 
 /// Takes the directory for this process, until the returned file is closed.
-pub(super) fn lock(path: &Path) -> Result<File, DataDirError> {
+pub(crate) fn lock(path: &Path) -> Result<File, DataDirError> {
     let file = path.join(LOCK_FILE);
     let io = |source| DataDirError::Io {
         path: file.clone(),
@@ -83,6 +83,12 @@ pub(super) fn lock(path: &Path) -> Result<File, DataDirError> {
         Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
         Err(TryLockError::Error(source)) => Err(DataDirError::Io { path: file, source }),
     }
+}
+
+/// Whether a process uses the directory now. Changes nothing.
+pub(crate) fn is_in_use(path: &Path) -> bool {
+    File::open(path.join(LOCK_FILE))
+        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Whether a broker has made this directory its own.

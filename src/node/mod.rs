@@ -6,7 +6,7 @@
 //! (each replays its journal) → register this broker (a new leader epoch) → reconcile → accept.
 //! Stop: stop accepting → finish what is in flight → flush and checkpoint every shard → end.
 
-mod data_dir;
+pub(crate) mod data_dir;
 pub mod logging;
 mod shard_main;
 

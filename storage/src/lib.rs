@@ -15,6 +15,7 @@ mod engine;
 mod error;
 pub mod journal;
 mod log_id;
+pub mod offline;
 mod partition_log;
 mod recovery;
 mod segment;

@@ -246,13 +246,11 @@ impl Recovery {
         self.logs.insert(incarnation, log);
     }
 
-    /// Ends the replay.
+    /// Checks that every log that was met is known.
     ///
     /// # Errors
     /// [`StorageError::Corruption`] when records of an unknown incarnation were met and no `Delete`.
-    pub(crate) fn finish(
-        self,
-    ) -> Result<(Vec<RecoveredLog>, Vec<RecoveredLog>, RecoveryReport, u64), StorageError> {
+    pub(crate) fn check_known(&self) -> Result<(), StorageError> {
         if let Some(incarnation) = self.unknown.first() {
             let expected =
                 "every record's log incarnation in the checkpoint table, or its Delete record";
@@ -263,6 +261,22 @@ impl Recovery {
                 format!("incarnation {incarnation:016x}"),
             ));
         }
+        Ok(())
+    }
+
+    /// The logs as they are, whether or not the replay came to its end.
+    pub(crate) fn into_logs(self) -> Vec<RecoveredLog> {
+        self.logs.into_values().collect()
+    }
+
+    /// Ends the replay.
+    ///
+    /// # Errors
+    /// Those of [`Self::check_known`].
+    pub(crate) fn finish(
+        self,
+    ) -> Result<(Vec<RecoveredLog>, Vec<RecoveredLog>, RecoveryReport, u64), StorageError> {
+        self.check_known()?;
         let mut report = self.report;
         report.logs = self.logs.len();
         Ok((

@@ -151,12 +151,24 @@ pub(crate) async fn is_unfinished_first(shard_dir: &Path) -> io::Result<bool> {
     }
 }
 
-/// Reads both copies and answers the newest valid one.
+/// Reads both copies and answers the newest valid one, which is durable from now on.
+///
+/// # Errors
+/// As [`find_newest`].
+pub(crate) async fn read_newest(shard_dir: &Path, shard: u32) -> Result<TablesFound, StorageError> {
+    let found = find_newest(shard_dir, shard).await?;
+    if let TablesFound::Newest { table, .. } = &found {
+        sync_copy(&copy_path(shard_dir, table.header.generation)).await?;
+    }
+    Ok(found)
+}
+
+/// Reads both copies and answers the newest valid one, changing nothing.
 ///
 /// # Errors
 /// [`StorageError::FormatVersion`]; [`StorageError::Corruption`] when copies exist and none is
 /// valid, or when a valid one has entries that cannot be; [`StorageError::Io`].
-pub(crate) async fn read_newest(shard_dir: &Path, shard: u32) -> Result<TablesFound, StorageError> {
+pub(crate) async fn find_newest(shard_dir: &Path, shard: u32) -> Result<TablesFound, StorageError> {
     let mut newest: Option<(TableHeader, Vec<u8>, PathBuf)> = None;
     let mut invalid = None;
     for generation in [1, 2] {
@@ -194,7 +206,6 @@ pub(crate) async fn read_newest(shard_dir: &Path, shard: u32) -> Result<TablesFo
         ));
     }
     let entries = decode_entries(&path, &header, &body)?;
-    sync_copy(&path).await?;
     Ok(TablesFound::Newest {
         table: Table { header, entries },
         other_is_invalid: invalid.is_some(),

@@ -210,6 +210,20 @@ impl Journal {
         Ok((Journal(shared), replayed.report))
     }
 
+    /// As [`Self::open`] would replay it, changing nothing; also answers the newest sequence.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) async fn inspect(
+        dir: &Path,
+        replay_from: Sequence,
+        visitor: &mut dyn FnMut(Sequence, RecordView<'_>) -> Result<(), StorageError>,
+    ) -> Result<(ReplayReport, Sequence), StorageError> {
+        let found = scan::look(dir).await?;
+        let replayed = replay::replay(dir, &found, replay_from, visitor).await?;
+        Ok((replayed.report, Sequence(replayed.last_sequence)))
+    }
+
     /// Takes a record into the gathering group. It is durable when [`Self::committed`] says so.
     ///
     /// # Panics

@@ -26,7 +26,8 @@ pub(super) struct Found {
     pub(super) journal: Option<JournalId>,
 }
 
-/// Opens every journal file of a directory, which is made if it is not there. Deletes nothing.
+/// Opens every journal file of a directory, which is made if it is not there, and makes what it finds
+/// durable. Deletes nothing.
 pub(super) async fn scan(dir: &Path) -> Result<Found, StorageError> {
     dir::create_dir_all(dir)
         .await
@@ -35,6 +36,15 @@ pub(super) async fn scan(dir: &Path) -> Result<Found, StorageError> {
         let synced = dir::sync_dir(dir).await;
         synced.map_err(|e| StorageError::io("fsync directory", dir, e))?;
     }
+    find_files(dir, OpenMode::ReadWrite).await
+}
+
+/// Opens every journal file of a directory to look at it, changing nothing.
+pub(super) async fn look(dir: &Path) -> Result<Found, StorageError> {
+    find_files(dir, OpenMode::Read).await
+}
+
+async fn find_files(dir: &Path, mode: OpenMode) -> Result<Found, StorageError> {
     let entries = dir::read_dir(dir).await;
     let mut found = Found::default();
     for entry in entries.map_err(|e| StorageError::io("read directory", dir, e))? {
@@ -45,7 +55,7 @@ pub(super) async fn scan(dir: &Path) -> Result<Found, StorageError> {
         let Some(number) = number.filter(|number| entry.name == file_name(*number)) else {
             continue;
         };
-        look_at(dir, &entry, number, &mut found).await?;
+        look_at(dir, &entry, (number, mode), &mut found).await?;
     }
     found.files.sort_by_key(|file| file.number);
     Ok(found)
@@ -54,15 +64,15 @@ pub(super) async fn scan(dir: &Path) -> Result<Found, StorageError> {
 async fn look_at(
     dir: &Path,
     entry: &DirEntry,
-    number: u64,
+    (number, mode): (u64, OpenMode),
     found: &mut Found,
 ) -> Result<(), StorageError> {
     let path = dir.join(&entry.name);
     let io = |operation, error| StorageError::io(operation, &path, error);
-    let file = File::open(&path, OpenMode::ReadWrite)
-        .await
-        .map_err(|e| io("open", e))?;
-    file.sync_data().await.map_err(|e| io("fdatasync", e))?;
+    let file = File::open(&path, mode).await.map_err(|e| io("open", e))?;
+    if mode == OpenMode::ReadWrite {
+        file.sync_data().await.map_err(|e| io("fdatasync", e))?;
+    }
     let block = file
         .read_at(0, BLOCK_BYTES)
         .await

@@ -23,6 +23,14 @@ pub(crate) struct LeaderEpochs {
 }
 
 impl LeaderEpochs {
+    /// The epochs, oldest first, with their first offsets.
+    pub(crate) fn entries(&self) -> Vec<(i32, i64)> {
+        let starts = self.starts.iter();
+        starts
+            .map(|start| (start.epoch, start.start_offset))
+            .collect()
+    }
+
     /// The newest epoch, if any.
     pub(crate) fn latest(&self) -> Option<i32> {
         self.starts.last().map(|start| start.epoch)

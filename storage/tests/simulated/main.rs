@@ -5,6 +5,7 @@ mod batches;
 mod crash;
 mod logs;
 mod model;
+mod offline;
 mod reads;
 mod recover;
 mod rules;

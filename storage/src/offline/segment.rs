@@ -1,0 +1,280 @@
+//! The bytes of one segment, from its file and from what recovery put into memory, and a walk over
+//! its batches that trusts nothing.
+
+use std::path::{Path, PathBuf};
+
+use protocol::crc32c;
+use runtime::{BLOCK_BYTES, File, Slice};
+
+use super::{Item, Sink, open_to_read};
+use crate::error::StorageError;
+use crate::segment::batch_header::{BatchHeader, CRC_FROM, HEADER_BYTES, NONE};
+use crate::segment::offset_index::{IndexEntry, OffsetIndex};
+
+/// Bytes that are read at once.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// A batch.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchInfo<'a> {
+    /// Its place in the segment.
+    pub position: u64,
+    /// Offset of its first record.
+    pub base_offset: i64,
+    /// Offset of its last record, inclusive.
+    pub last_offset: i64,
+    /// Leader epoch in which it was written.
+    pub leader_epoch: i32,
+    /// Producer id, epoch and first sequence; −1: none.
+    pub producer: (i64, i16, i32),
+    /// First and greatest timestamp.
+    pub timestamps: (i64, i64),
+    /// Records that its header states.
+    pub record_count: i32,
+    /// Codec, timestamp type, transaction bits.
+    pub attributes: i16,
+    /// Its CRC is right.
+    pub is_whole: bool,
+    /// All of it.
+    pub bytes: &'a [u8],
+}
+
+/// A segment to be walked.
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) base_offset: i64,
+    /// Where the data ends; `None`: where it stops making sense, in the newest file of a log looked at alone.
+    pub(super) bytes: Option<u64>,
+    /// Bytes from here on are not in the file but here: position, bytes.
+    pub(super) memory: Vec<(u64, Vec<u8>)>,
+}
+
+/// What a walk learned.
+pub(super) struct Walked {
+    /// The index that the segment should have.
+    pub(super) index: Vec<IndexEntry>,
+    /// Offset after the last batch.
+    pub(super) next_offset: i64,
+    /// Nothing was damaged: the index is complete.
+    pub(super) is_whole: bool,
+}
+
+impl Source {
+    /// Up to where the file holds the data.
+    pub(super) fn file_end(&self, file_bytes: u64) -> u64 {
+        let in_file = self.memory.first().map(|(start, _)| *start);
+        in_file.or(self.bytes).unwrap_or(file_bytes)
+    }
+
+    /// Walks over the batches from `offset_min` on.
+    pub(super) async fn walk(&self, offset_min: i64, sink: &mut Sink<'_>) -> Walked {
+        let mut walked = Walked {
+            index: Vec::new(),
+            next_offset: offset_min,
+            is_whole: false,
+        };
+        match self.walk_batches(&mut walked, sink).await {
+            Ok(is_whole) => walked.is_whole = is_whole,
+            Err(error) => super::report(&error, sink),
+        }
+        walked
+    }
+
+    /// Whether all batches are whole.
+    async fn walk_batches(
+        &self,
+        walked: &mut Walked,
+        sink: &mut Sink<'_>,
+    ) -> Result<bool, StorageError> {
+        let mut reader = Reader::open(self).await?;
+        sink(Item::Segment {
+            path: &self.path,
+            base_offset: self.base_offset,
+            bytes: reader.end,
+            file_bytes: self.file_end(reader.end).min(reader.end),
+        });
+        let mut index = OffsetIndex::starting_at(0);
+        let (mut position, mut max_timestamp, mut is_whole) = (0, NONE, true);
+        while position < reader.end {
+            let batch = match self.header(&mut reader, position, walked.next_offset).await {
+                Ok(batch) => batch,
+                Err(StorageError::Corruption { .. }) if self.bytes.is_none() => break,
+                Err(error) => return Err(error),
+            };
+            let bytes = reader.bytes(position, batch.bytes).await?;
+            let crc = crc32c::crc32c(bytes.get(CRC_FROM as usize..).unwrap_or_default());
+            let is_right = crc == batch.crc;
+            if !is_right && self.bytes.is_none() && position + batch.bytes == reader.end {
+                break;
+            }
+            if !is_right {
+                let expected = format!("batch CRC {}", batch.crc);
+                super::report(&self.corruption(position, expected, crc), sink);
+                is_whole = false;
+            }
+            index.note(self.base_offset, &batch, position, max_timestamp);
+            max_timestamp = max_timestamp.max(batch.max_timestamp);
+            sink(Item::Batch(&info(&batch, position, is_right, &bytes)));
+            walked.next_offset = batch.next_offset();
+            position += batch.bytes;
+        }
+        if self.bytes.is_none() {
+            sink(Item::End {
+                path: &self.path,
+                position,
+            });
+        }
+        walked.index = index.entries().to_vec();
+        Ok(is_whole)
+    }
+
+    async fn header(
+        &self,
+        reader: &mut Reader<'_>,
+        position: u64,
+        offset_min: i64,
+    ) -> Result<BatchHeader, StorageError> {
+        let header = reader.bytes(position, HEADER_BYTES as u64).await?;
+        let batch = BatchHeader::decode_prefix(&header).map_err(|bad| {
+            self.corruption(
+                position,
+                format!("{} {}", bad.field, bad.expected),
+                bad.found,
+            )
+        })?;
+        if batch.base_offset < offset_min {
+            let expected = format!("base offset of at least {offset_min}");
+            return Err(self.corruption(position, expected, batch.base_offset));
+        }
+        // Relative offsets and offsets after the last one have to be representable.
+        if batch.last_offset() - self.base_offset > i64::from(i32::MAX)
+            || batch.last_offset() == i64::MAX
+        {
+            let expected = format!("last offset within 2^31 of {}", self.base_offset);
+            return Err(self.corruption(position, expected, batch.last_offset()));
+        }
+        let left = reader.end - position;
+        if batch.bytes > left {
+            return Err(self.corruption(
+                position,
+                format!("batch bytes within {left}"),
+                batch.bytes,
+            ));
+        }
+        Ok(batch)
+    }
+
+    fn corruption(
+        &self,
+        position: u64,
+        expected: String,
+        found: impl std::fmt::Display,
+    ) -> StorageError {
+        StorageError::corruption(&self.path, position, expected, found)
+    }
+}
+
+fn info<'a>(batch: &BatchHeader, position: u64, is_whole: bool, bytes: &'a [u8]) -> BatchInfo<'a> {
+    BatchInfo {
+        position,
+        base_offset: batch.base_offset,
+        last_offset: batch.last_offset(),
+        leader_epoch: batch.leader_epoch,
+        producer: (batch.producer_id, batch.producer_epoch, batch.base_sequence),
+        timestamps: (batch.base_timestamp, batch.max_timestamp),
+        record_count: batch.record_count,
+        attributes: batch.attributes,
+        is_whole,
+        bytes,
+    }
+}
+
+/// Reads a segment, a window at a time.
+struct Reader<'s> {
+    source: &'s Source,
+    file: Option<(File, u64)>,
+    end: u64,
+    window: Slice,
+    window_at: u64,
+}
+
+impl<'s> Reader<'s> {
+    async fn open(source: &'s Source) -> Result<Self, StorageError> {
+        // What is in memory only has no file yet.
+        let needs_file = source.file_end(1) > 0;
+        let file = if needs_file {
+            Some(open_to_read(&source.path).await?)
+        } else {
+            None
+        };
+        let file_bytes = file.as_ref().map_or(0, |(_, bytes)| *bytes);
+        Ok(Reader {
+            source,
+            file,
+            end: source.bytes.unwrap_or(file_bytes),
+            window: Slice::default(),
+            window_at: 0,
+        })
+    }
+
+    /// `len` bytes from `position`, fewer at the end.
+    async fn bytes(&mut self, position: u64, len: u64) -> Result<Vec<u8>, StorageError> {
+        let end = position.saturating_add(len).min(self.end);
+        let mut bytes = Vec::new();
+        let mut at = position;
+        while at < end {
+            let before = bytes.len();
+            self.extend(at, end, &mut bytes).await?;
+            if bytes.len() == before {
+                return Err(StorageError::corruption(
+                    &self.source.path,
+                    at,
+                    format!("segment bytes up to {}", self.end),
+                    "the end of the file",
+                ));
+            }
+            at += (bytes.len() - before) as u64;
+        }
+        Ok(bytes)
+    }
+
+    /// Appends some of the bytes from `at` on.
+    async fn extend(&mut self, at: u64, end: u64, to: &mut Vec<u8>) -> Result<(), StorageError> {
+        // The last part that begins at or before: later ones repeat the ends of earlier ones.
+        let mut parts = self.source.memory.iter().rev();
+        if let Some((start, part)) = parts.find(|(start, _)| *start <= at) {
+            let from = (at - start) as usize;
+            let until = ((end - start) as usize).min(part.len());
+            to.extend_from_slice(part.get(from..until).unwrap_or_default());
+            return Ok(());
+        }
+        let file_end = self.source.file_end(self.end);
+        let held = self.window_at..self.window_at + self.window.len() as u64;
+        if !held.contains(&at) {
+            self.read_window(at).await?;
+        }
+        let from = (at - self.window_at) as usize;
+        let until = ((end.min(file_end) - self.window_at) as usize).min(self.window.len());
+        to.extend_from_slice(self.window.get(from..until).unwrap_or_default());
+        Ok(())
+    }
+
+    async fn read_window(&mut self, at: u64) -> Result<(), StorageError> {
+        let block = BLOCK_BYTES as u64;
+        self.window_at = at / block * block;
+        let Some((file, _)) = &self.file else {
+            self.window = Slice::default();
+            return Ok(());
+        };
+        let read = file.read_at(self.window_at, WINDOW_BYTES as usize).await;
+        self.window = read.map_err(|e| StorageError::io("read", &self.source.path, e))?;
+        Ok(())
+    }
+}
+
+/// Whether a name is that of a segment file; its base offset.
+pub(super) fn base_offset_of(path: &Path) -> Option<i64> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".log")?;
+    let is_plain = name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit());
+    name.parse().ok().filter(|_| is_plain)
+}
