@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use cluster::metadata::{Command, Image};
+use cluster::controller::Refusal;
+use cluster::metadata::{Command, Image, MetadataError};
 use protocol::error_code::ErrorCode;
 use runtime::mailbox::{Receiver, Sender};
 
@@ -62,10 +63,12 @@ impl Controller {
                 cluster_id: new_cluster_id,
             });
         }
-        log.append(&commands)?;
         for command in &commands {
-            image.apply(command);
+            image
+                .apply(command)
+                .map_err(MetadataLogError::Registration)?;
         }
+        log.append(&commands)?;
         Ok(Self {
             log,
             image: Arc::new(image),
@@ -93,12 +96,12 @@ impl Controller {
             let mut results = Vec::with_capacity(decisions.len());
             let mut commands = Vec::new();
             for decision in decisions {
-                let result = decision(&next);
-                if let Ok(command) = &result {
-                    next.apply(command);
-                    commands.push(command.clone());
-                }
-                results.push(result);
+                let decided = decision(&next).and_then(|command| {
+                    next.apply(&command).map_err(|error| refuse(&error))?;
+                    Ok(command)
+                });
+                commands.extend(decided.as_ref().ok().cloned());
+                results.push(decided);
             }
             if !validate_only && !commands.is_empty() {
                 self.log.append(&commands)?;
@@ -116,11 +119,7 @@ impl Controller {
 
     /// Lets every shard reconcile with the image. A shard that cannot open a log says so in its own
     /// log; the decision stands and is tried again at the next change or start.
-    async fn publish(
-        &mut self,
-        image: Arc<Image>,
-        results: &mut [Result<Command, cluster::controller::Refusal>],
-    ) {
+    async fn publish(&mut self, image: Arc<Image>, results: &mut [Result<Command, Refusal>]) {
         self.image = image;
         let mut failed = None;
         for shard in 0..self.mailboxes.len() {
@@ -136,11 +135,21 @@ impl Controller {
             tracing::error!(message, "a shard could not follow the metadata");
             let code = ErrorCode::KafkaStorageError;
             for result in results.iter_mut().filter(|result| result.is_ok()) {
-                *result = Err(cluster::controller::Refusal {
+                *result = Err(Refusal {
                     code,
                     message: message.clone(),
                 });
             }
         }
+    }
+}
+
+/// A command that was decided on this very image and yet contradicts it: the controller's rules have a
+/// gap. Nothing has changed, and whoever asked is told.
+fn refuse(error: &MetadataError) -> Refusal {
+    tracing::error!(%error, "a decision contradicts the metadata");
+    Refusal {
+        code: ErrorCode::UnknownServerError,
+        message: error.to_string(),
     }
 }

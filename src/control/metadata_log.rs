@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use cluster::metadata::{Command, Image};
+use cluster::metadata::{Command, Image, MetadataError, SnapshotError};
 use protocol::primitives::DecodeError;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
@@ -37,6 +37,27 @@ pub enum MetadataLogError {
         /// What is wrong with it.
         source: DecodeError,
     },
+    /// The snapshot cannot be understood.
+    #[error(
+        "metadata snapshot {index} cannot be read ({source}); was it written by a newer version?"
+    )]
+    Snapshot {
+        /// Index of the last command in it.
+        index: u64,
+        /// What is wrong with it.
+        source: SnapshotError,
+    },
+    /// A command contradicts what the commands before it made: it was never decided on these.
+    #[error("metadata log entry {index} contradicts those before it: {source}")]
+    Refused {
+        /// Which entry.
+        index: u64,
+        /// What it contradicts.
+        source: MetadataError,
+    },
+    /// This broker cannot register.
+    #[error("the broker cannot be registered: {0}")]
+    Registration(#[source] MetadataError),
 }
 
 impl MetadataLogError {
@@ -89,7 +110,7 @@ impl MetadataLog {
         if let Some((index, bytes)) = snapshot.last().map_err(MetadataLogError::store)? {
             let index = index.value();
             image = Image::from_snapshot(bytes.value())
-                .map_err(|source| MetadataLogError::Entry { index, source })?;
+                .map_err(|source| MetadataLogError::Snapshot { index, source })?;
             self.snapshot_index = index;
             self.next_index = index + 1;
         }
@@ -103,7 +124,9 @@ impl MetadataLog {
             let command = Command::decode(bytes.value())
                 .map_err(|source| MetadataLogError::Entry { index, source })?;
             assert_eq!(index, self.next_index, "the metadata log has no gaps");
-            image.apply(&command);
+            image
+                .apply(&command)
+                .map_err(|source| MetadataLogError::Refused { index, source })?;
             self.next_index = index + 1;
         }
         image.check_invariants();
@@ -185,7 +208,7 @@ mod tests {
         let (mut log, mut image) = MetadataLog::open(&path).unwrap();
         for port in 1..4 {
             log.append(&[register(port)]).unwrap();
-            image.apply(&register(port));
+            image.apply(&register(port)).unwrap();
         }
         drop(log);
         let (_, replayed) = MetadataLog::open(&path).unwrap();
@@ -203,16 +226,32 @@ mod tests {
             .collect();
         log.append(&many).unwrap();
         for command in &many {
-            image.apply(command);
+            image.apply(command).unwrap();
         }
         log.compact(&image).unwrap();
         assert_eq!(log.snapshot_index, SNAPSHOT_EVERY);
         log.append(&[register(7)]).unwrap();
-        image.apply(&register(7));
+        image.apply(&register(7)).unwrap();
         drop(log);
         let (log, replayed) = MetadataLog::open(&path).unwrap();
         assert_eq!(replayed, image);
         assert_eq!(log.snapshot_index, SNAPSHOT_EVERY);
+    }
+
+    #[test]
+    fn an_entry_that_contradicts_those_before_it_stops_the_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metadata.redb");
+        let (mut log, _) = MetadataLog::open(&path).unwrap();
+        let id = protocol::primitives::Uuid([1; 16]);
+        log.append(&[register(1), Command::DeleteTopic { id }])
+            .unwrap();
+        drop(log);
+        let refused = MetadataLog::open(&path);
+        let unknown = MetadataError::UnknownTopic { id };
+        assert!(
+            matches!(refused, Err(MetadataLogError::Refused { index: 2, source }) if source == unknown)
+        );
     }
 
     #[test]

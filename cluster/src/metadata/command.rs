@@ -1,7 +1,8 @@
 //! The commands of the metadata log, and their bytes.
 //!
 //! Format: version (u8, now 1), kind (u8), fields in the protocol's own encoding. Unknown versions and
-//! kinds are errors: a node that does not understand a command must not go on.
+//! kinds are errors: a node that does not understand a command must not go on. Kind 5 is never used
+//! again: it added partitions without saying to how many.
 
 use protocol::primitives::{DecodeError, Decoder, Encoder, Uuid};
 
@@ -57,6 +58,8 @@ pub enum Command {
     AddPartitions {
         /// Its id.
         id: Uuid,
+        /// Partitions that it has before; with another number the command is refused.
+        expected_count: usize,
         /// Brokers of each new partition, the leader first.
         assignments: Vec<Vec<i32>>,
     },
@@ -119,9 +122,14 @@ impl Command {
                 e.put_i8(4);
                 e.put_uuid(*id);
             }
-            Self::AddPartitions { id, assignments } => {
-                e.put_i8(5);
+            Self::AddPartitions {
+                id,
+                expected_count,
+                assignments,
+            } => {
+                e.put_i8(9);
                 e.put_uuid(*id);
+                e.put_i32(i32::try_from(*expected_count).unwrap_or(i32::MAX));
                 put_assignments(&mut e, assignments);
             }
             Self::AlterTopicConfigs { id, changes } => {
@@ -163,7 +171,7 @@ impl Command {
             2 => Self::RegisterBroker {
                 id: d.get_i32()?,
                 host: d.get_string(true)?.to_owned(),
-                port: d.get_i32()? as u16,
+                port: get_in_range(&mut d, "RegisterBroker", "port")?,
                 rack: d.get_nullable_string(true)?.map(str::to_owned),
             },
             3 => Self::CreateTopic {
@@ -173,10 +181,6 @@ impl Command {
                 configs: get_configs(&mut d)?,
             },
             4 => Self::DeleteTopic { id: d.get_uuid()? },
-            5 => Self::AddPartitions {
-                id: d.get_uuid()?,
-                assignments: get_assignments(&mut d)?,
-            },
             6 => Self::AlterTopicConfigs {
                 id: d.get_uuid()?,
                 changes: get_changes(&mut d)?,
@@ -187,6 +191,11 @@ impl Command {
             },
             8 => Self::AllocateProducerIds {
                 count: d.get_i32()?,
+            },
+            9 => Self::AddPartitions {
+                id: d.get_uuid()?,
+                expected_count: get_in_range(&mut d, "AddPartitions", "expected_count")?,
+                assignments: get_assignments(&mut d)?,
             },
             _ => return Err(unsupported),
         };
@@ -250,6 +259,20 @@ fn get_changes(d: &mut Decoder<'_>) -> Result<Vec<ConfigChange>, DecodeError> {
         changes.push(ConfigChange { name, value });
     }
     Ok(changes)
+}
+
+/// A number of 32 bits that must be one of `T`.
+pub(super) fn get_in_range<T: TryFrom<i32>>(
+    d: &mut Decoder<'_>,
+    message: &'static str,
+    field: &'static str,
+) -> Result<T, DecodeError> {
+    let number = d.get_i32()?;
+    T::try_from(number).map_err(|_| DecodeError::ValueOutOfRange {
+        message,
+        field,
+        value: i64::from(number),
+    })
 }
 
 /// A count of elements that take so many bytes in memory each.

@@ -197,16 +197,7 @@ impl Image {
                 topic.name
             );
             for partition in &topic.partitions {
-                let holds = |broker| partition.replicas.iter().any(|r| r.broker == broker);
-                assert!(
-                    partition.leader == -1 || holds(partition.leader),
-                    "the leader is a replica"
-                );
-                assert!(
-                    partition.isr.iter().all(|broker| holds(*broker)),
-                    "the ISR are replicas"
-                );
-                assert!(partition.leader_epoch >= 0, "leader epochs begin at 0");
+                assert_eq!(partition.check(), Ok(()), "{}: {partition:?}", topic.name);
             }
         }
     }

@@ -5,13 +5,21 @@
 
 use protocol::primitives::{DecodeError, Decoder, Encoder};
 
-use super::command::{get_configs, get_count, put_configs};
-use super::{Broker, Image, Partition, Replica, Topic};
+use super::command::{get_configs, get_count, get_in_range, put_configs};
+use super::{BROKER_DEFAULTS, Broker, Image, MetadataError, Partition, Replica, Topic};
 
 const VERSION: i8 = 1;
 
-/// The bytes are no snapshot of this version.
-pub type SnapshotError = DecodeError;
+/// The bytes are no snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// They are not those of this version.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// They say something that cannot be.
+    #[error(transparent)]
+    Invalid(#[from] MetadataError),
+}
 
 impl Image {
     /// The image's bytes.
@@ -43,42 +51,68 @@ impl Image {
     /// Reads an image.
     ///
     /// # Errors
-    /// Any bytes that are no snapshot of this version.
+    /// Any bytes that are no snapshot of this version, or of an image that no commands could have made.
     pub fn from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let mut d = Decoder::new(bytes);
         let version = i16::from(d.get_i8()?);
         if version != i16::from(VERSION) {
-            return Err(DecodeError::UnsupportedVersion {
-                message: "metadata snapshot",
-                version,
-            });
+            let message = "metadata snapshot";
+            return Err(DecodeError::UnsupportedVersion { message, version }.into());
         }
         let mut image = Self {
             cluster_id: d.get_string(true)?.to_owned(),
             ..Self::default()
         };
         for _ in 0..get_count(&mut d, size_of::<Broker>())? {
-            let broker = Broker {
-                id: d.get_i32()?,
-                epoch: d.get_i64()?,
-                host: d.get_string(true)?.to_owned(),
-                port: d.get_i32()? as u16,
-                rack: d.get_nullable_string(true)?.map(str::to_owned),
-            };
-            image.brokers.insert(broker.id, broker);
+            let broker = get_broker(&mut d)?;
+            broker.check()?;
+            let id = broker.id;
+            if image.brokers.insert(id, broker).is_some() {
+                return Err(repeated(format!("broker {id}")));
+            }
         }
         image.next_producer_id = d.get_i64()?;
-        for _ in 0..get_count(&mut d, size_of::<super::Configs>())? {
-            let broker = d.get_i32()?;
-            image.broker_configs.insert(broker, get_configs(&mut d)?);
+        if image.next_producer_id < 0 {
+            let what = "producer ids";
+            return Err(MetadataError::Exhausted { what }.into());
         }
+        image.get_broker_configs(&mut d)?;
         for _ in 0..get_count(&mut d, size_of::<Topic>())? {
             let topic = get_topic(&mut d)?;
+            image.check_new_topic(&topic)?;
             image.put_topic(topic);
         }
         d.finish()?;
         Ok(image)
     }
+
+    fn get_broker_configs(&mut self, d: &mut Decoder<'_>) -> Result<(), SnapshotError> {
+        for _ in 0..get_count(d, size_of::<super::Configs>())? {
+            let id = d.get_i32()?;
+            let configs = get_configs(d)?;
+            if id != BROKER_DEFAULTS && !self.brokers.contains_key(&id) {
+                return Err(MetadataError::UnknownBroker { id }.into());
+            }
+            if self.broker_configs.insert(id, configs).is_some() {
+                return Err(repeated(format!("the configs of broker {id}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn repeated(what: String) -> SnapshotError {
+    MetadataError::Repeated { what }.into()
+}
+
+fn get_broker(d: &mut Decoder<'_>) -> Result<Broker, DecodeError> {
+    Ok(Broker {
+        id: d.get_i32()?,
+        epoch: d.get_i64()?,
+        host: d.get_string(true)?.to_owned(),
+        port: get_in_range(d, "Broker", "port")?,
+        rack: d.get_nullable_string(true)?.map(str::to_owned),
+    })
 }
 
 fn put_topic(e: &mut Encoder, topic: &Topic) {
