@@ -111,6 +111,14 @@ fn temporary_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Size of the file system of `path`.
+pub async fn total_bytes(path: &Path) -> io::Result<u64> {
+    match sim::current() {
+        Some(world) => Ok(world.disk().total_bytes()),
+        None => real::dir::total_bytes(path).await,
+    }
+}
+
 /// Space left for this process on the file system of `path`.
 pub async fn free_bytes(path: &Path) -> io::Result<u64> {
     match sim::current() {

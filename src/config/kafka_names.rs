@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use cluster::configs::find_broker_config;
+
 use super::Config;
 
 impl Config {
-    /// Kafka's broker config names with the values of this process.
+    /// Kafka's broker config names with the values of this process, where these are not Kafka's defaults.
     pub fn kafka_names(&self) -> BTreeMap<String, String> {
         let groups = &self.groups;
         let pairs: [(&str, String); 20] = [
@@ -63,8 +65,14 @@ impl Config {
                 self.net.request_bytes_max.to_string(),
             ),
         ];
+        // What is as in Kafka anyway is described as a default, not as something that was set.
+        let is_set = |(name, value): &(&str, String)| {
+            let default = find_broker_config(name).and_then(|definition| definition.default);
+            !value.is_empty() && default != Some(value.as_str())
+        };
         pairs
             .into_iter()
+            .filter(is_set)
             .map(|(name, value)| (name.to_owned(), value))
             .collect()
     }

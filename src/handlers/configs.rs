@@ -1,12 +1,15 @@
 //! `DescribeConfigs`, `AlterConfigs` and `IncrementalAlterConfigs` for topics and brokers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cluster::configs::{
     AlterOperation, Alteration, BrokerLayers, ConfigRow, describe_broker, describe_broker_defaults,
     describe_topic,
 };
-use cluster::controller::{ConfigAlteration, Refusal, alter_broker, alter_topic};
+use cluster::controller::{
+    ConfigAlteration, Refusal, alter_broker, alter_topic, validate_topic_name,
+};
 use cluster::metadata::{BROKER_DEFAULTS, BrokerId, Image};
 use protocol::error_code::ErrorCode;
 use protocol::messages::describe_configs::{
@@ -108,13 +111,14 @@ fn rows(
         &handlers.shard.broker_configs,
     );
     match Resource::new(handlers, asked.resource_type, &asked.resource_name)? {
-        Resource::Topic(name) => match image.topic(&name) {
-            Some(topic) => Ok(describe_topic(&topic.configs, &layers, names)),
-            None => Err(Refusal {
+        Resource::Topic(name) => {
+            validate_topic_name(&name)?;
+            let topic = image.topic(&name).ok_or_else(|| Refusal {
                 code: ErrorCode::UnknownTopicOrPartition,
                 message: format!("The topic '{name}' does not exist."),
-            }),
-        },
+            })?;
+            Ok(describe_topic(&topic.configs, &layers, names))
+        }
         Resource::Broker(BROKER_DEFAULTS) => {
             Ok(describe_broker_defaults(image.broker_defaults(), names))
         }
@@ -166,10 +170,20 @@ async fn alter_all(
     validate_only: bool,
 ) -> Vec<Option<Refusal>> {
     let count = changes.len();
-    let decisions = changes
-        .into_iter()
-        .map(|change| decision(context.handlers, change))
-        .collect();
+    let mut times = BTreeMap::new();
+    for change in &changes {
+        *times.entry((change.kind, change.name.clone())).or_insert(0) += 1;
+    }
+    let decisions = changes.into_iter().map(|mut change| {
+        if times.get(&(change.kind, change.name.clone())) != Some(&1) {
+            change.alteration = Err(Refusal {
+                code: ErrorCode::InvalidRequest,
+                message: "Each resource must appear at most once.".to_owned(),
+            });
+        }
+        decision(context.handlers, change)
+    });
+    let decisions = decisions.collect();
     match context
         .handlers
         .control

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cluster::configs::{BrokerLayers, describe_topic};
-use cluster::controller::{NewTopic, Policy, Refusal, create_topic};
+use cluster::controller::{NewTopic, Policy, Refusal, check_request_total, create_topic};
 use cluster::metadata::{CONSUMER_OFFSETS, Command, Image};
 use protocol::error_code::ErrorCode;
 use protocol::messages::create_topics::{
@@ -32,22 +32,28 @@ pub(super) async fn handle(
     for topic in &request.topics {
         *times.entry(&*topic.name).or_insert(0) += 1;
     }
-    let decisions = request.topics.iter().map(|topic| {
-        let is_repeated = times.get(&*topic.name).is_some_and(|times| *times > 1);
-        decision(&handlers.shard.config, new_topic(topic), is_repeated)
+    let new: Vec<NewTopic> = request.topics.iter().map(new_topic).collect();
+    let policy = policy(&handlers.shard.config);
+    let within_bound =
+        check_request_total(&policy, new.iter().map(|one| one.partitions_asked(&policy)));
+    let decisions = new.into_iter().map(|topic| {
+        let is_repeated = times
+            .get(topic.name.as_str())
+            .is_some_and(|times| *times > 1);
+        decision(&handlers.shard.config, topic, is_repeated)
     });
-    let decided = handlers
-        .control
-        .decide(decisions.collect(), request.validate_only)
-        .await;
+    let decided = async {
+        within_bound?;
+        let decisions = decisions.collect();
+        let decided = handlers.control.decide(decisions, request.validate_only);
+        decided.await.map_err(refusal_without_message)
+    };
+    let decided = decided.await;
     let mut response = CreateTopicsResponse::default();
     for (index, topic) in request.topics.iter().enumerate() {
         let result = match &decided {
             Ok(decided) => decided.results[index].clone(),
-            Err(code) => Err(Refusal {
-                code: *code,
-                message: String::new(),
-            }),
+            Err(refusal) => Err(refusal.clone()),
         };
         response
             .topics
@@ -56,6 +62,14 @@ pub(super) async fn handle(
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
         response.encode(encoder, version);
     }))
+}
+
+/// The control thread did not decide, and the code says all that is known.
+pub(super) fn refusal_without_message(code: ErrorCode) -> Refusal {
+    Refusal {
+        code,
+        message: String::new(),
+    }
 }
 
 fn new_topic(topic: &CreatableTopic<'_>) -> NewTopic {

@@ -33,7 +33,7 @@ pub(super) async fn handle(
             let key = topic.and_then(|topic| partition_key(topic, partition.partition_index));
             let deleted = match key {
                 Some(_) if topic.is_some_and(|topic| topic.is_internal()) => {
-                    Err(ErrorCode::PolicyViolation)
+                    Err(ErrorCode::InvalidTopicException)
                 }
                 Some(key) => delete(context, key, partition.offset).await,
                 None => Err(ErrorCode::UnknownTopicOrPartition),

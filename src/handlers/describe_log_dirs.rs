@@ -63,18 +63,19 @@ pub(super) async fn handle(
         }
     }
     let data_dir = &context.handlers.shard.config.data_dir;
-    let usable_bytes = runtime::dir::free_bytes(data_dir).await.ok();
-    let usable_bytes = usable_bytes
-        .and_then(|bytes| i64::try_from(bytes).ok())
-        .unwrap_or(-1);
+    let wire = |bytes: std::io::Result<u64>| {
+        let bytes = bytes.ok().and_then(|bytes| i64::try_from(bytes).ok());
+        bytes.unwrap_or(-1)
+    };
+    let total_bytes = wire(runtime::dir::total_bytes(data_dir).await);
+    let usable_bytes = wire(runtime::dir::free_bytes(data_dir).await);
     let response = DescribeLogDirsResponse {
         error_code: ErrorCode::None.as_i16(),
         results: vec![DescribeLogDirsResult {
             error_code: ErrorCode::None.as_i16(),
             log_dir: data_dir.display().to_string().into(),
             topics,
-            // The size of the device is not told: other things may share it.
-            total_bytes: -1,
+            total_bytes,
             usable_bytes,
             is_cordoned: false,
         }],

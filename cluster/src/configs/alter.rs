@@ -117,31 +117,30 @@ pub fn alter_incrementally(
                 name: alteration.name.clone(),
             });
         }
-        let is_stored = current.contains_key(&alteration.name);
-        if alteration.operation == AlterOperation::Delete && is_stored {
-            // Also for a config that this version no longer knows: it must be possible to remove it.
-            changes.push(ConfigChange {
+        if alteration.operation == AlterOperation::Delete {
+            // Whether or not there is such a config: what an older version stored can be removed, and what
+            // is not there need not be.
+            let is_stored = current.contains_key(&alteration.name);
+            changes.extend(is_stored.then(|| ConfigChange {
                 name: alteration.name.clone(),
                 value: None,
-            });
+            }));
             continue;
         }
         let definition = definition_of(&alteration.name)?;
         let override_now = current.get(definition.name).cloned();
         let value = match alteration.operation {
-            AlterOperation::Delete => None,
-            AlterOperation::Set => Some(check(definition, alteration.value.as_deref())?),
+            AlterOperation::Set | AlterOperation::Delete => alteration.value.clone(),
             AlterOperation::Append | AlterOperation::Subtract => {
                 let list = override_now
                     .or_else(|| in_force(definition))
                     .unwrap_or_default();
-                let edited = edit_list(definition, alteration, &list)?;
-                Some(check(definition, Some(&edited))?)
+                Some(edit_list(definition, alteration, &list)?)
             }
         };
         changes.push(ConfigChange {
             name: alteration.name.clone(),
-            value,
+            value: Some(check(definition, value.as_deref())?),
         });
     }
     Ok(changes)

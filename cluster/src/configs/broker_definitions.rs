@@ -33,7 +33,7 @@ pub const BROKER_CONFIGS: &[Definition] = &[
     Definition::broker(
         "broker.id",
         T::Int,
-        Some("1"),
+        None,
         V::AtLeast(0),
         U::ReadOnly,
         "Number of this broker; the same as node.id.",
@@ -489,7 +489,7 @@ pub const BROKER_CONFIGS: &[Definition] = &[
     Definition::broker(
         "node.id",
         T::Int,
-        Some("1"),
+        None,
         V::AtLeast(0),
         U::ReadOnly,
         "Number of this broker. Set by node.id.",

@@ -5,7 +5,9 @@
 
 use super::broker_definitions::BROKER_CONFIGS;
 use super::definition::{Definition, Update};
-use super::effective::{BrokerLayers, ConfigSource, Sourced, broker_sources, topic_sources};
+use super::effective::{
+    BrokerLayers, ConfigSource, Sourced, broker_sources, synonyms_of, topic_sources,
+};
 use super::topic_definitions::TOPIC_CONFIGS;
 use super::value::ConfigType;
 use crate::metadata::Configs;
@@ -34,7 +36,7 @@ pub struct ConfigRow {
     pub source: ConfigSource,
     /// Whether the value is not shown.
     pub is_sensitive: bool,
-    /// Every place where it has a value, the one in force first.
+    /// Where it, or a config that stands in for it, is set: in the units of that config.
     pub synonyms: Vec<SynonymRow>,
     /// Type.
     pub kind: ConfigType,
@@ -42,8 +44,8 @@ pub struct ConfigRow {
     pub documentation: &'static str,
 }
 
-/// The configs of a topic; `names` limits the answer, `None` asks for all. Unknown names are left
-/// out, as Kafka does.
+/// The configs of a topic; `names` limits the answer, `None` or none asks for all. Unknown names are
+/// left out, as Kafka does.
 pub fn describe_topic(
     topic: &Configs,
     broker: &BrokerLayers<'_>,
@@ -54,11 +56,13 @@ pub fn describe_topic(
         .filter(|definition| is_wanted(definition, names));
     wanted
         .map(|definition| {
-            row(
-                definition,
-                topic_sources(definition, Some(topic), broker),
-                false,
-            )
+            let mut sources = topic_sources(definition, Some(topic), broker);
+            let in_force = sources.swap_remove(0);
+            let own = (in_force.source == ConfigSource::Topic).then(|| in_force.clone());
+            let inherited = definition.synonyms.first();
+            let inherited = inherited.map(|synonym| synonyms_of(synonym.name, broker));
+            let synonyms = own.into_iter().chain(inherited.unwrap_or_default());
+            row(definition, in_force, synonyms, false)
         })
         .collect()
 }
@@ -71,7 +75,9 @@ pub fn describe_broker(broker: &BrokerLayers<'_>, names: Option<&[&str]>) -> Vec
     wanted
         .map(|definition| {
             let read_only = definition.update == Update::ReadOnly;
-            row(definition, broker_sources(definition, broker), read_only)
+            let in_force = broker_sources(definition, broker).swap_remove(0);
+            let synonyms = synonyms_of(definition.name, broker);
+            row(definition, in_force, synonyms, read_only)
         })
         .collect()
 }
@@ -84,41 +90,37 @@ pub fn describe_broker_defaults(defaults: &Configs, names: Option<&[&str]>) -> V
     };
     let mut rows = describe_broker(&layers, names);
     rows.retain(|row| row.source == ConfigSource::BrokerDefault);
+    for row in &mut rows {
+        row.synonyms
+            .retain(|synonym| synonym.source == ConfigSource::BrokerDefault);
+    }
     rows
 }
 
 fn is_wanted(definition: &Definition, names: Option<&[&str]>) -> bool {
-    names.is_none_or(|names| names.contains(&definition.name))
+    names.is_none_or(|names| names.is_empty() || names.contains(&definition.name))
 }
 
-fn row(definition: &'static Definition, sources: Vec<Sourced>, read_only: bool) -> ConfigRow {
+fn row(
+    definition: &'static Definition,
+    in_force: Sourced,
+    synonyms: impl IntoIterator<Item = Sourced>,
+    read_only: bool,
+) -> ConfigRow {
     let is_sensitive = definition.is_sensitive();
     let shown = |value: Option<String>| value.filter(|_| !is_sensitive);
-    let synonyms: Vec<SynonymRow> = sources
-        .into_iter()
-        .map(
-            |Sourced {
-                 name,
-                 value,
-                 source,
-             }| SynonymRow {
-                name,
-                value: shown(value),
-                source,
-            },
-        )
-        .collect();
-    let (value, source) = match synonyms.first() {
-        Some(first) => (first.value.clone(), first.source),
-        None => (None, ConfigSource::Default),
-    };
+    let synonyms = synonyms.into_iter().map(|one| SynonymRow {
+        name: one.name,
+        value: shown(one.value),
+        source: one.source,
+    });
     ConfigRow {
         name: definition.name,
-        value,
+        value: shown(in_force.value),
         read_only,
-        source,
+        source: in_force.source,
         is_sensitive,
-        synonyms,
+        synonyms: synonyms.collect(),
         kind: definition.kind,
         documentation: definition.documentation,
     }

@@ -5,6 +5,7 @@
 //! Source: KIP-226 (order of sources, synonyms).
 
 use super::definition::{Definition, Synonym, find_broker_config};
+use super::topic_definitions::TOPIC_CONFIGS;
 use crate::metadata::{BrokerId, Configs, Image};
 
 /// Source of a value, by Kafka's numbers.
@@ -144,6 +145,48 @@ pub(super) fn broker_sources(
         source: ConfigSource::Default,
     });
     sources
+}
+
+/// Every place where a broker config, or one that stands in for it, is set, each in its own units and the
+/// strongest first, as `DescribeConfigs` shows them.
+///
+/// Kafka begins the list at the config's own name: what only a weaker name sets is not shown, though it
+/// is in force.
+pub(super) fn synonyms_of(name: &str, broker: &BrokerLayers<'_>) -> Vec<Sourced> {
+    let names: Vec<&Definition> = family(name).filter_map(find_broker_config).collect();
+    let mut rows = Vec::new();
+    for (source, configs) in broker.layers() {
+        for definition in &names {
+            let value = configs.and_then(|configs| configs.get(definition.name));
+            if let Some(value) = value.and_then(|value| definition.check(value).ok()) {
+                rows.push(Sourced {
+                    name: definition.name,
+                    value: Some(value),
+                    source,
+                });
+            }
+        }
+    }
+    rows.extend(names.iter().filter_map(|definition| {
+        Some(Sourced {
+            name: definition.name,
+            value: Some(definition.default?.to_owned()),
+            source: ConfigSource::Default,
+        })
+    }));
+    rows.into_iter()
+        .skip_while(|row| row.name != name)
+        .collect()
+}
+
+/// The broker configs that stand in for each other, `name` among them, the strongest first.
+fn family(name: &str) -> impl Iterator<Item = &str> {
+    let topic = TOPIC_CONFIGS
+        .iter()
+        .find(|topic| topic.synonyms.iter().any(|synonym| synonym.name == name));
+    let synonyms = topic.map_or(&[][..], |topic| topic.synonyms);
+    let alone = synonyms.is_empty().then_some(name);
+    synonyms.iter().map(|synonym| synonym.name).chain(alone)
 }
 
 /// The value of a topic config in force.

@@ -4,7 +4,7 @@ use protocol::error_code::ErrorCode;
 
 use super::Refusal;
 use crate::configs::{
-    AlterError, Alteration, BrokerLayers, Definition, Update, alter_incrementally,
+    AlterError, AlterOperation, Alteration, BrokerLayers, Definition, Update, alter_incrementally,
     find_broker_config, find_topic_config, replace_all,
 };
 use crate::metadata::{BROKER_DEFAULTS, BrokerId, Command, Configs, Image};
@@ -26,6 +26,11 @@ pub fn alter_topic(
     name: &str,
     alteration: &ConfigAlteration,
 ) -> Result<Command, Refusal> {
+    refuse_nulls(alteration)?;
+    if name.is_empty() {
+        let message = "Default topic resources are not allowed.";
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    }
     let topic = image.topic(name).ok_or_else(|| {
         let message = format!("The topic '{name}' does not exist.");
         Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
@@ -55,6 +60,7 @@ pub fn alter_broker(
     broker: BrokerId,
     alteration: &ConfigAlteration,
 ) -> Result<Command, Refusal> {
+    refuse_nulls(alteration)?;
     if broker != BROKER_DEFAULTS && image.broker(broker).is_none() {
         let message = format!("Broker {broker} is not registered.");
         return Err(Refusal::new(ErrorCode::InvalidRequest, message));
@@ -68,10 +74,39 @@ pub fn alter_broker(
         }
         ConfigAlteration::ReplaceAll(wanted) => replace_all(current, wanted, broker_definition),
     };
-    Ok(Command::AlterBrokerConfigs {
-        broker,
-        changes: changes.map_err(|error| refuse(&error))?,
-    })
+    let changes = changes.map_err(|error| Refusal {
+        // A broker says so of its own configs, the controller of a topic's.
+        code: match error {
+            AlterError::Invalid(_) => ErrorCode::InvalidRequest,
+            _ => refuse(&error).code,
+        },
+        ..refuse(&error)
+    })?;
+    Ok(Command::AlterBrokerConfigs { broker, changes })
+}
+
+/// Refuses configs without a value that are not to be removed, before anything else is looked at.
+fn refuse_nulls(alteration: &ConfigAlteration) -> Result<(), Refusal> {
+    let without_value: Vec<&str> = match alteration {
+        ConfigAlteration::Incremental(alterations) => alterations
+            .iter()
+            .filter(|one| one.operation != AlterOperation::Delete && one.value.is_none())
+            .map(|one| one.name.as_str())
+            .collect(),
+        ConfigAlteration::ReplaceAll(wanted) => wanted
+            .iter()
+            .filter(|(_, value)| value.is_none())
+            .map(|(name, _)| name.as_str())
+            .collect(),
+    };
+    if without_value.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "Null value not supported for : {}",
+        without_value.join(", ")
+    );
+    Err(Refusal::new(ErrorCode::InvalidRequest, message))
 }
 
 fn topic_definition(name: &str) -> Result<&'static Definition, AlterError> {
@@ -97,7 +132,8 @@ fn broker_definition(name: &str) -> Result<&'static Definition, AlterError> {
 /// The configs of a new topic.
 pub(super) fn new_topic_configs(wanted: &[(String, Option<String>)]) -> Result<Configs, Refusal> {
     if let Some((name, _)) = wanted.iter().find(|(_, value)| value.is_none()) {
-        return Err(refuse(&AlterError::NullValue { name: name.clone() }));
+        let message = format!("Null value not supported for topic configs: {name}");
+        return Err(Refusal::new(ErrorCode::InvalidConfig, message));
     }
     let changes =
         replace_all(&Configs::new(), wanted, topic_definition).map_err(|error| refuse(&error))?;
@@ -111,10 +147,11 @@ fn refuse(error: &AlterError) -> Refusal {
     let code = match error {
         AlterError::Unknown { .. }
         | AlterError::Invalid(_)
-        | AlterError::NullValue { .. }
         | AlterError::NotAList { .. }
         | AlterError::TooLong { .. } => ErrorCode::InvalidConfig,
-        AlterError::Repeated { .. } | AlterError::ReadOnly { .. } => ErrorCode::InvalidRequest,
+        AlterError::NullValue { .. }
+        | AlterError::Repeated { .. }
+        | AlterError::ReadOnly { .. } => ErrorCode::InvalidRequest,
     };
     Refusal::new(code, error.to_string())
 }

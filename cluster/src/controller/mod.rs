@@ -9,7 +9,8 @@ mod topics;
 
 pub use configs::{ConfigAlteration, alter_broker, alter_topic};
 pub use topics::{
-    NewTopic, Policy, add_partitions, create_topic, delete_topic, validate_topic_name,
+    NewTopic, Policy, add_partitions, check_request_total, create_topic, delete_topic,
+    partitions_to_add, validate_topic_name,
 };
 
 use protocol::error_code::ErrorCode;

@@ -3,7 +3,9 @@ use protocol::primitives::Uuid;
 
 use super::*;
 use crate::configs::{AlterOperation, Alteration, BrokerLayers};
-use crate::metadata::{Command, Configs, Image};
+use crate::metadata::{
+    BROKER_DEFAULTS, CONSUMER_OFFSETS, Command, Configs, Image, TRANSACTION_STATE,
+};
 
 const POLICY: Policy = Policy {
     default_partitions: 3,
@@ -105,6 +107,11 @@ fn bad_topics_are_refused_with_kafkas_codes() {
     );
     check(new("t", 101, 1), ErrorCode::PolicyViolation, "at most 100");
     check(
+        new("__cluster_metadata", 1, 1),
+        ErrorCode::InvalidRequest,
+        "prohibited",
+    );
+    check(
         new("t", 1, 0),
         ErrorCode::InvalidReplicationFactor,
         "larger than 0",
@@ -167,6 +174,92 @@ fn partitions_only_grow() {
     assert_eq!(image.topic("t").unwrap().partitions.len(), 4);
     let unknown = add_partitions(&image, &POLICY, "u", 4, None).unwrap_err();
     assert_eq!(unknown.code, ErrorCode::UnknownTopicOrPartition);
+}
+
+#[test]
+fn the_partitions_of_a_request_are_bounded_over_all_its_topics() {
+    let asked = |topics: &[NewTopic]| {
+        let asked = topics.iter().map(|topic| topic.partitions_asked(&POLICY));
+        check_request_total(&POLICY, asked)
+    };
+    let assigned = NewTopic {
+        assignments: vec![(0, vec![1]); 40],
+        ..new("c", -1, -1)
+    };
+    // 57 + 3 by default + 40 assigned, and nothing for the one that will be refused by itself.
+    let most = [new("a", 57, 1), new("b", -1, 1), assigned, new("d", -7, 1)];
+    asked(&most).unwrap();
+    let [_, b, c, d] = most;
+    let code = ErrorCode::PolicyViolation;
+    let over = [new("a", 58, 1), b, c, d];
+    refused(asked(&over), code, "at most 100 are allowed");
+    let lying = [new("a", i32::MAX, 1), new("b", i32::MAX, 1)];
+    refused(
+        asked(&lying),
+        code,
+        "Excessively large number of partitions",
+    );
+    let mut image = image(1);
+    create(&mut image, &new("t", 4, 1)).unwrap();
+    let added = [("t", 10), ("t", 3), ("t", -1), ("u", 10)]
+        .map(|(name, count)| partitions_to_add(&image, name, count));
+    assert_eq!(added, [6, 0, 0, 0]);
+}
+
+#[test]
+fn internal_topics_can_be_made_and_keep_their_partitions() {
+    let mut image = image(1);
+    for name in [CONSUMER_OFFSETS, TRANSACTION_STATE] {
+        create(&mut image, &new(name, 3, 1)).unwrap();
+        let grown = add_partitions(&image, &POLICY, name, 4, None).map(|_| ());
+        refused(grown, ErrorCode::InvalidRequest, "cannot change");
+    }
+}
+
+#[test]
+fn configs_without_a_value_are_refused_before_anything_else() {
+    let image = image(1);
+    let layers = BrokerLayers::default();
+    let incremental = |operation| {
+        ConfigAlteration::Incremental(vec![Alteration {
+            name: "retention.ms".to_owned(),
+            operation,
+            value: None,
+        }])
+    };
+    let old = ConfigAlteration::ReplaceAll(vec![("a".to_owned(), None), ("b".to_owned(), None)]);
+    let cases = [
+        (incremental(AlterOperation::Set), "for : retention.ms"),
+        (incremental(AlterOperation::Append), "for : retention.ms"),
+        (incremental(AlterOperation::Subtract), "for : retention.ms"),
+        (old, "for : a, b"),
+    ];
+    for (alteration, said) in cases {
+        // Even of a topic and a broker that do not exist.
+        let topic = alter_topic(&image, &layers, "no.such", &alteration);
+        refused(topic.map(|_| ()), ErrorCode::InvalidRequest, said);
+        for broker in [1, 7, BROKER_DEFAULTS] {
+            let broker = alter_broker(&image, &layers, broker, &alteration);
+            refused(broker.map(|_| ()), ErrorCode::InvalidRequest, said);
+        }
+    }
+    let delete = incremental(AlterOperation::Delete);
+    alter_broker(&image, &layers, 1, &delete).unwrap();
+    let none = alter_topic(&image, &layers, "", &delete).map(|_| ());
+    refused(none, ErrorCode::InvalidRequest, "Default topic resources");
+}
+
+#[test]
+fn a_bad_value_is_an_invalid_request_of_a_broker_and_an_invalid_config_of_a_topic() {
+    let mut image = image(1);
+    create(&mut image, &new("t", 1, 1)).unwrap();
+    let layers = BrokerLayers::default();
+    let set =
+        |name: &str| ConfigAlteration::ReplaceAll(vec![(name.to_owned(), Some("x".to_owned()))]);
+    let broker = alter_broker(&image, &layers, 1, &set("log.retention.ms")).map(|_| ());
+    refused(broker, ErrorCode::InvalidRequest, "Invalid value x");
+    let topic = alter_topic(&image, &layers, "t", &set("retention.ms")).map(|_| ());
+    refused(topic, ErrorCode::InvalidConfig, "Invalid value x");
 }
 
 #[test]

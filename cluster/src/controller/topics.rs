@@ -5,7 +5,7 @@ use protocol::primitives::Uuid;
 
 use super::Refusal;
 use super::configs::new_topic_configs;
-use crate::metadata::{Command, Image, Topic};
+use crate::metadata::{CLUSTER_METADATA, Command, Image, Topic};
 
 /// Longest topic name (Kafka leaves room for the partition's suffix in a directory name).
 const NAME_BYTES_MAX: usize = 249;
@@ -34,6 +34,29 @@ pub struct NewTopic {
     pub assignments: Vec<(i32, Vec<i32>)>,
     /// Configs; `None` as value is refused as Kafka does.
     pub configs: Vec<(String, Option<String>)>,
+}
+
+impl NewTopic {
+    /// The partitions that it asks for, were there no bound; 0 if it asks for nonsense.
+    pub fn partitions_asked(&self, policy: &Policy) -> usize {
+        let count = match (self.assignments.len(), self.partition_count) {
+            (0, -1) => policy.default_partitions,
+            (0, count) => count,
+            (assigned, _) => return assigned,
+        };
+        usize::try_from(count).unwrap_or(0)
+    }
+}
+
+/// Refuses a whole request that asks for more partitions than one may, over all its topics.
+pub fn check_request_total(
+    policy: &Policy,
+    partitions_asked: impl IntoIterator<Item = usize>,
+) -> Result<(), Refusal> {
+    let total = partitions_asked
+        .into_iter()
+        .fold(0_usize, usize::saturating_add);
+    check_count(policy, total)
 }
 
 /// Checks a topic's name by Kafka's rules.
@@ -68,6 +91,10 @@ pub fn create_topic(
     new: &NewTopic,
 ) -> Result<Command, Refusal> {
     validate_topic_name(&new.name)?;
+    if new.name == CLUSTER_METADATA {
+        let message = format!("Creation of internal topic {CLUSTER_METADATA} is prohibited.");
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    }
     if image.topic(&new.name).is_some() {
         let message = format!("Topic '{}' already exists.", new.name);
         return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
@@ -111,7 +138,9 @@ fn check_count(policy: &Policy, count: usize) -> Result<(), Refusal> {
         return Ok(());
     }
     let limit = policy.partitions_per_request_max;
-    let message = format!("{count} partitions in one request; at most {limit} are allowed");
+    let message = format!(
+        "Excessively large number of partitions per request: {count}; at most {limit} are allowed."
+    );
     Err(Refusal::new(ErrorCode::PolicyViolation, message))
 }
 
@@ -232,6 +261,13 @@ pub fn add_partitions(
             "This server does not host this topic.",
         )
     })?;
+    if topic.is_internal() {
+        // Kafka takes this, and its groups and transactions lose their state at the next start.
+        let message = format!(
+            "The number of partitions of {name} cannot change: its partitions are found by it."
+        );
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    }
     let present = topic.partitions.len();
     let total = usize::try_from(count).unwrap_or(0);
     if total <= present {
@@ -266,6 +302,13 @@ pub fn add_partitions(
         expected_count: present,
         assignments,
     })
+}
+
+/// The partitions that a request for `count` in total adds to a topic; 0 if there is no such topic.
+pub fn partitions_to_add(image: &Image, name: &str, count: i32) -> usize {
+    let present = image.topic(name).map(|topic| topic.partitions.len());
+    let total = usize::try_from(count).unwrap_or(0);
+    present.map_or(0, |present| total.saturating_sub(present))
 }
 
 fn replication_factor(topic: &Topic) -> i16 {

@@ -91,6 +91,11 @@ pub(crate) async fn write_file_synced(path: &Path, content: &[u8]) -> io::Result
     .await
 }
 
+/// Size of the file system that holds `path`.
+pub(crate) async fn total_bytes(path: &Path) -> io::Result<u64> {
+    run(path, |path| Ok(system::file_system(&path)?.total_bytes)).await
+}
+
 /// Bytes that can still be written to the file system that holds `path`.
 pub(crate) async fn free_bytes(path: &Path) -> io::Result<u64> {
     run(path, |path| Ok(system::file_system(&path)?.free_bytes)).await

@@ -109,6 +109,8 @@ pub(crate) fn raise_limit(
 pub(crate) struct FileSystem {
     /// Its magic number, see `statfs(2)`.
     pub(crate) magic: i64,
+    /// Its size.
+    pub(crate) total_bytes: u64,
     /// Bytes an unprivileged process can still write.
     pub(crate) free_bytes: u64,
 }
@@ -123,11 +125,10 @@ pub(crate) fn file_system(path: &Path) -> io::Result<FileSystem> {
     if unsafe { libc::statfs(path.as_ptr(), &raw mut status) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    let free_bytes = status
-        .f_bavail
-        .saturating_mul(u64::try_from(status.f_bsize).unwrap_or(0));
+    let block_bytes = u64::try_from(status.f_bsize).unwrap_or(0);
     Ok(FileSystem {
         magic: status.f_type,
-        free_bytes,
+        total_bytes: status.f_blocks.saturating_mul(block_bytes),
+        free_bytes: status.f_bavail.saturating_mul(block_bytes),
     })
 }

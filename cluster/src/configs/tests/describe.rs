@@ -33,7 +33,12 @@ fn a_filter_limits_the_answer_and_unknown_names_are_left_out() {
     let rows = describe_topic(&Configs::new(), &layers, Some(&names));
     let names: Vec<&str> = rows.iter().map(|row| row.name).collect();
     assert_eq!(names, ["retention.ms", "segment.ms"]);
-    assert!(describe_topic(&Configs::new(), &layers, Some(&[])).is_empty());
+    let all = describe_topic(&Configs::new(), &layers, Some(&[]));
+    assert_eq!(
+        all.len(),
+        TOPIC_CONFIGS.len(),
+        "no names mean all, as in Kafka"
+    );
 }
 
 #[test]
@@ -64,14 +69,52 @@ fn a_row_names_every_place_where_the_config_is_set() {
             ("retention.ms", Some("1"), ConfigSource::Topic),
             ("log.retention.ms", Some("2"), ConfigSource::Broker),
             ("log.retention.ms", Some("3"), ConfigSource::BrokerDefault),
-            ("log.retention.minutes", Some("60000"), ConfigSource::Static),
-            (
-                "log.retention.hours",
-                Some("604800000"),
-                ConfigSource::Default
-            ),
+            ("log.retention.minutes", Some("1"), ConfigSource::Static),
+            ("log.retention.hours", Some("168"), ConfigSource::Default),
         ]
     );
+}
+
+/// As an Apache Kafka 4.3.1 described itself before and after `log.retention.ms` was set for all brokers.
+#[test]
+fn synonyms_are_those_that_kafka_shows() {
+    let shown = |rows: Vec<ConfigRow>| -> Vec<String> {
+        let synonyms = rows.iter().flat_map(|row| &row.synonyms);
+        let text = synonyms.map(|one| format!("{}={:?}", one.name, one.value.as_deref()));
+        text.collect()
+    };
+    let (unset, none) = (BrokerLayers::default(), Vec::<String>::new());
+    let topic = |layers: &BrokerLayers<'_>, name| {
+        shown(describe_topic(&Configs::new(), layers, Some(&[name])))
+    };
+    let broker = |layers: &BrokerLayers<'_>, name| shown(describe_broker(layers, Some(&[name])));
+    for name in [
+        "retention.ms",
+        "segment.ms",
+        "flush.ms",
+        "remote.storage.enable",
+    ] {
+        assert_eq!(topic(&unset, name), none, "{name}");
+    }
+    assert_eq!(broker(&unset, "log.retention.ms"), none);
+    assert_eq!(broker(&unset, "node.id"), none);
+    assert_eq!(
+        broker(&unset, "log.retention.hours"),
+        ["log.retention.hours=Some(\"168\")"]
+    );
+    let defaults = configs(&[("log.retention.ms", "7")]);
+    let set = BrokerLayers {
+        defaults: Some(&defaults),
+        ..BrokerLayers::default()
+    };
+    let both = [
+        "log.retention.ms=Some(\"7\")",
+        "log.retention.hours=Some(\"168\")",
+    ];
+    assert_eq!(topic(&set, "retention.ms"), both);
+    assert_eq!(broker(&set, "log.retention.ms"), both);
+    assert_eq!(broker(&set, "log.retention.hours"), both[1..]);
+    assert_eq!(shown(describe_broker_defaults(&defaults, None)), both[..1]);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use crate::configs::{BROKER_CONFIGS, BrokerLayers, TOPIC_CONFIGS, TopicConfig, describe_topic};
+use crate::configs::{
+    BROKER_CONFIGS, BrokerLayers, ConfigSource, TOPIC_CONFIGS, TopicConfig, describe_topic,
+};
 use crate::metadata::Configs;
 
 fn any_value() -> impl Strategy<Value = String> {
@@ -56,7 +58,9 @@ proptest! {
         prop_assert!((0.0..=1.0).contains(&config.min_cleanable_dirty_ratio));
         for row in describe_topic(&topic, &layers, None) {
             prop_assert!(row.value.is_some(), "{} has a value", row.name);
-            prop_assert_eq!(&row.synonyms[0].value, &row.value);
+            let own = row.synonyms.iter().find(|synonym| synonym.source == ConfigSource::Topic);
+            prop_assert_eq!(own.is_some(), row.source == ConfigSource::Topic);
+            prop_assert!(own.is_none_or(|own| own.value == row.value));
         }
     }
 }

@@ -181,6 +181,11 @@ impl Disk {
         self.state.borrow().used_blocks * BLOCK_BYTES as u64
     }
 
+    pub(crate) fn total_bytes(&self) -> u64 {
+        let blocks = self.state.borrow().capacity_blocks;
+        blocks.saturating_mul(BLOCK_BYTES as u64)
+    }
+
     pub(crate) fn free_bytes(&self) -> u64 {
         let state = self.state.borrow();
         let free = state.capacity_blocks.saturating_sub(state.used_blocks);

@@ -561,6 +561,7 @@ fn full_disk_refuses_and_deleting_makes_room() {
         let root = Path::new("/");
         let file = File::open(f(), OpenMode::CreateNew).await.unwrap();
         file.allocate(0, 3 * BLOCK).await.unwrap();
+        assert_eq!(dir::total_bytes(root).await.unwrap(), 4 * BLOCK);
         assert_eq!(dir::free_bytes(root).await.unwrap(), BLOCK);
         let full = file
             .write_at(3 * BLOCK, blocks_of(1, 2), Durability::Buffered)
