@@ -71,6 +71,16 @@ impl LedPartition {
         matches!(*self.stage.borrow(), Stage::Resigned)
     }
 
+    /// Whether its records could not be read or written: it serves nothing until it is led anew.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(*self.stage.borrow(), Stage::Failed)
+    }
+
+    /// Whether its machine is gone, so that nothing more may be written for it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.is_resigned() || self.has_failed()
+    }
+
     /// The machine is ready, unless the partition was resigned meanwhile.
     pub(super) fn serve(&self, groups: Groups) {
         let mut stage = self.stage.borrow_mut();

@@ -1,7 +1,8 @@
 //! Loading a partition's groups when this shard begins to lead it.
 //!
 //! *Durability*: loads to the log end as of the beginning, and reads up to the high watermark only, so
-//! that nothing is served which could still be taken back.
+//! that nothing is served which could still be taken back. A log of which anything cannot be read fails
+//! the partition: half of its groups, or offsets from before the damage, would be served as the truth.
 //!
 //! *Limits*: a batch may decompress to [`DECOMPRESSED_BYTES_MAX`]; the broker itself writes plain ones.
 
@@ -86,6 +87,9 @@ async fn read_all(coordinator: &Coordinator, led: &LedPartition) -> Result<Loade
             })?;
             // A read may begin with a batch of which the first records are known already.
             if batch.last_offset() >= next_offset {
+                let offset = batch.base_offset();
+                let intact = batch.check_crc();
+                intact.map_err(|source| LoadError::Batch { offset, source })?;
                 replay(&batch, next_offset, &mut loader, &mut scratch)?;
                 next_offset = batch.next_offset();
             }

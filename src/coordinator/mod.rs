@@ -56,6 +56,15 @@ pub struct CoordinatorOptions {
     pub seed: u64,
 }
 
+/// Partitions of `__consumer_offsets` whose groups cannot be served.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NotServed {
+    /// Being loaded.
+    pub loading: Vec<i32>,
+    /// Their log cannot be read, or not written.
+    pub failed: Vec<i32>,
+}
+
 /// The group coordinators of one shard.
 pub struct Coordinator {
     log: Rc<dyn OffsetsLog>,
@@ -103,6 +112,13 @@ impl Coordinator {
         }
     }
 
+    /// This shard leads no partition any more, because their topic is gone.
+    pub fn resign_all(&self) {
+        for partition in self.partitions() {
+            self.resign(partition);
+        }
+    }
+
     /// Ends all coordination, and [`Self::keep_time`].
     pub fn stop(&self) {
         self.is_stopped.set(true);
@@ -116,6 +132,20 @@ impl Coordinator {
     /// The partitions that are led, loaded or not.
     pub fn partitions(&self) -> Vec<i32> {
         self.partitions.borrow().keys().copied().collect()
+    }
+
+    /// The partitions that are led and not served, in their order: those that are being loaded, and those
+    /// that failed.
+    pub fn not_served(&self) -> NotServed {
+        let partitions = self.partitions.borrow();
+        let those = |is: fn(&LedPartition) -> bool| {
+            let chosen = partitions.values().filter(|led| is(led));
+            chosen.map(|led| led.number).collect()
+        };
+        NotServed {
+            loading: those(LedPartition::is_loading),
+            failed: those(LedPartition::has_failed),
+        }
     }
 
     /// Whether nothing is being loaded.

@@ -66,8 +66,13 @@ pub fn start(shard: &Rc<Shard>) -> Rc<Coordinator> {
     coordinator
 }
 
-/// Leads new partitions, and forgets the offsets of topics that are gone.
+/// Leads new partitions, resigns when their topic is gone, and forgets the offsets of topics that are gone.
 fn follow(shard: &Shard, coordinator: &Rc<Coordinator>, before: &Image, after: &Image) {
+    let offsets_topic = |image: &Image| image.topic(CONSUMER_OFFSETS).map(|topic| topic.id);
+    if offsets_topic(before) != offsets_topic(after) {
+        // Deleted, and perhaps made again: the groups of the old topic are no groups of the new one.
+        coordinator.resign_all();
+    }
     if let Some(topic) = after.topic(CONSUMER_OFFSETS) {
         for partition in 0..topic.partitions.len() as i32 {
             if shard

@@ -90,6 +90,10 @@ async fn append_batch(
     led: &LedPartition,
     batch: BatchBuilder,
 ) -> Result<(), ErrorCode> {
+    if led.has_ended() {
+        // Between two batches of a large append: the log may be another's by now.
+        return Err(ErrorCode::NotCoordinator);
+    }
     let bytes = batch
         .build()
         .expect("records that are not compressed always make a batch");

@@ -1,10 +1,12 @@
 //! HTTP of the control thread: `/livez`, `/readyz`, `/metrics`.
 //!
-//! Core: the control thread; it asks the shards by message and never holds them up.
+//! Core: the control thread; it asks the shards by message and never holds them up. It listens from before
+//! recovery on, so that a long start can be told from a dead process.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,8 +17,9 @@ use axum::routing::get;
 use runtime::mailbox::Sender;
 use tokio::net::TcpListener;
 
-use crate::metrics::{Snapshot, exporter};
-use crate::partition::shard::{ShardTask, call_from};
+use crate::coordinator::{self, NotServed};
+use crate::metrics::exporter;
+use crate::partition::shard::{Shard, ShardTask, call_from};
 
 /// A shard that does not answer within this time is not alive.
 const SHARD_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,9 +27,9 @@ const SHARD_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the handlers need.
 #[derive(Clone)]
 pub struct HttpState {
-    /// The shards.
-    pub mailboxes: Arc<[Sender<ShardTask>]>,
-    /// Set once recovery is over and clients are served; cleared when the node stops.
+    /// The shards, once each has replayed its journal.
+    pub shards: Arc<OnceLock<Arc<[Sender<ShardTask>]>>>,
+    /// Set once metadata is applied, logs are open and clients are served; cleared when the node stops.
     pub is_ready: Arc<AtomicBool>,
 }
 
@@ -46,31 +49,57 @@ pub async fn serve(
         .await
 }
 
-/// Alive: every shard's executor answers.
+/// Alive: recovering, or every shard's executor answers.
 async fn livez(State(state): State<HttpState>) -> Response {
-    match snapshots(&state).await {
+    let Some(shards) = state.shards.get() else {
+        return (StatusCode::OK, "alive, recovering\n").into_response();
+    };
+    match ask_all(shards, |_| ()).await {
         Some(_) => (StatusCode::OK, "alive\n").into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "a shard does not answer\n").into_response(),
+        None => unavailable("a shard does not answer"),
     }
 }
 
-/// Ready: recovered, serving clients, and no log directory offline.
+/// Ready: metadata applied, journals replayed, logs open and online, clients served, and every group
+/// coordinator that is led here loaded.
 async fn readyz(State(state): State<HttpState>) -> Response {
-    if !state.is_ready.load(Ordering::Acquire) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n").into_response();
+    let shards = state.shards.get();
+    let Some(shards) = shards.filter(|_| state.is_ready.load(Ordering::Acquire)) else {
+        return unavailable("starting or stopping");
+    };
+    let Some(answers) = ask_all(shards, what_is_missing).await else {
+        return unavailable("a shard does not answer");
+    };
+    match answers.into_iter().flatten().next() {
+        Some(missing) => unavailable(&missing),
+        None => (StatusCode::OK, "ready\n").into_response(),
     }
-    match snapshots(&state).await {
-        Some(shards) if shards.iter().all(|shard| shard.offline == 0) => {
-            (StatusCode::OK, "ready\n").into_response()
-        }
-        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "log directory offline\n").into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "a shard does not answer\n").into_response(),
+}
+
+/// What keeps a shard from serving all that it should.
+fn what_is_missing(shard: &Shard) -> Option<String> {
+    if shard.storage.check_online().is_err() {
+        return Some("log directory offline".to_owned());
     }
+    let NotServed { loading, failed } = coordinator::current().not_served();
+    if !failed.is_empty() {
+        return Some(format!(
+            "groups cannot be served: __consumer_offsets partitions {failed:?} failed"
+        ));
+    }
+    (!loading.is_empty()).then(|| format!("{} group coordinators are loading", loading.len()))
+}
+
+fn unavailable(why: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
 }
 
 async fn metrics(State(state): State<HttpState>) -> Response {
-    let Some(shards) = snapshots(&state).await else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "a shard does not answer\n").into_response();
+    let Some(shards) = state.shards.get() else {
+        return unavailable("recovering");
+    };
+    let Some(shards) = ask_all(shards, Shard::snapshot).await else {
+        return unavailable("a shard does not answer");
     };
     match exporter::render(shards) {
         Ok(text) => {
@@ -81,20 +110,43 @@ async fn metrics(State(state): State<HttpState>) -> Response {
     }
 }
 
-async fn snapshots(state: &HttpState) -> Option<Vec<Snapshot>> {
-    let mut snapshots = Vec::with_capacity(state.mailboxes.len());
-    for shard in 0..state.mailboxes.len() {
+/// Asks every shard, in their order; `None` if one does not answer in time.
+async fn ask_all<R: Send + 'static>(
+    shards: &[Sender<ShardTask>],
+    ask: fn(&Shard) -> R,
+) -> Option<Vec<R>> {
+    let mut answers = Vec::with_capacity(shards.len());
+    for shard in 0..shards.len() {
         let answer = call_from(
-            &state.mailboxes,
+            shards,
             shard,
-            |shard| async move { shard.snapshot() },
+            move |shard: Rc<Shard>| async move { ask(&shard) },
         );
-        snapshots.push(
-            tokio::time::timeout(SHARD_ANSWER_TIMEOUT, answer)
-                .await
-                .ok()?
-                .ok()?,
-        );
+        let answer = tokio::time::timeout(SHARD_ANSWER_TIMEOUT, answer).await;
+        answers.push(answer.ok()?.ok()?);
     }
-    Some(snapshots)
+    Some(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_that_recovers_is_alive_and_not_ready() {
+        let state = HttpState {
+            shards: Arc::default(),
+            is_ready: Arc::default(),
+        };
+        let status = |response: Response| response.status().as_u16();
+        assert_eq!(status(livez(State(state.clone())).await), 200);
+        assert_eq!(status(readyz(State(state.clone())).await), 503);
+        assert_eq!(status(metrics(State(state.clone())).await), 503);
+        // Its shards have recovered (here: there are none); its logs are still being opened.
+        assert!(state.shards.set(Arc::new([])).is_ok());
+        assert_eq!(status(livez(State(state.clone())).await), 200);
+        assert_eq!(status(readyz(State(state.clone())).await), 503);
+        state.is_ready.store(true, Ordering::Release);
+        assert_eq!(status(readyz(State(state)).await), 200);
+    }
 }

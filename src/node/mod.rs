@@ -2,8 +2,9 @@
 //!
 //! Core: [`run`] is the control thread (tokio, one thread); the shards have threads of their own.
 //!
-//! Start: check the machine → lock the data directory → open the metadata log → start the shards
-//! (each replays its journal) → register this broker (a new leader epoch) → reconcile → accept.
+//! Start: check the machine → lock the data directory → listen for HTTP (alive, not ready) → open the
+//! metadata log → start the shards (each replays its journal) → register this broker (a new leader
+//! epoch) → reconcile → accept (ready, once the groups are loaded).
 //! Stop: stop accepting → finish what is in flight → flush and checkpoint every shard → end.
 
 pub(crate) mod data_dir;
@@ -13,7 +14,7 @@ mod shard_main;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use runtime::executor::{ShardThreads, Topology, start_shards};
@@ -70,6 +71,14 @@ async fn run_node(config: Arc<Config>, on_ready: impl FnOnce(Bound)) -> Result<(
     }
     let _lock = data_dir::lock(&config.data_dir)?;
     let identity = data_dir::open(&config.data_dir)?;
+    let http_listener = bind_http(&config.http_address).await?;
+    let http_address = http_listener.local_addr()?;
+    let state = HttpState {
+        shards: Arc::default(),
+        is_ready: Arc::default(),
+    };
+    let http = http::serve(http_listener, state.clone(), std::future::pending());
+    let http = tokio::spawn(http);
     let metadata_dir = config.data_dir.join("metadata");
     std::fs::create_dir_all(&metadata_dir)?;
     let (log, image) = MetadataLog::open(&metadata_dir.join("metadata.redb"))?;
@@ -77,6 +86,8 @@ async fn run_node(config: Arc<Config>, on_ready: impl FnOnce(Bound)) -> Result<(
     let control = ControlHandle::new(requests);
     let mut shards = Shards::start(&config, &topology, control).await?;
     let kafka = shards.listening;
+    let is_first = state.shards.set(shards.mailboxes.clone()).is_ok();
+    assert!(is_first, "shards start once");
     let (host, port) = advertised(&config, kafka)?;
     let registration = Registration {
         id: config.node_id,
@@ -87,18 +98,12 @@ async fn run_node(config: Arc<Config>, on_ready: impl FnOnce(Bound)) -> Result<(
     };
     let mut controller = Controller::start(log, image, shards.mailboxes.clone(), registration)?;
     shards.follow(&controller).await?;
-    let is_ready = Arc::new(AtomicBool::new(true));
-    let http_listener = bind_http(&config.http_address).await?;
     let bound = Bound {
         kafka,
-        http: http_listener.local_addr()?,
+        http: http_address,
     };
-    let state = HttpState {
-        mailboxes: shards.mailboxes.clone(),
-        is_ready: is_ready.clone(),
-    };
-    let http = tokio::spawn(http::serve(http_listener, state, std::future::pending()));
     shards.accept().await?;
+    state.is_ready.store(true, Ordering::Release);
     let startup_ms = begun.elapsed().as_millis() as u64;
     tracing::info!(kafka = %bound.kafka, http = %bound.http, shards = topology.shard_count(), startup_ms, "ready");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -108,7 +113,7 @@ async fn run_node(config: Arc<Config>, on_ready: impl FnOnce(Bound)) -> Result<(
         reason = stop_signal() => { tracing::info!(reason, "stopping"); Ok(()) }
         reason = shards.broken() => Err(reason),
     };
-    is_ready.store(false, Ordering::Release);
+    state.is_ready.store(false, Ordering::Release);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     let stopped = shards.stop().await;
     http.abort();

@@ -71,8 +71,64 @@ fn a_damaged_record_is_not_passed_over() {
         log.push(batch.build().unwrap());
         let coordinator = lead_with(&log, options());
         loaded(&coordinator).await;
-        let reply = coordinator.ask(PARTITION, commit("grp", 1, 2)).await;
-        assert_eq!(commit_error(&reply), ErrorCode::CoordinatorNotAvailable);
+        check_failed(&coordinator).await;
+    });
+}
+
+/// Nothing of the partition is served, not what was before the damage either.
+async fn check_failed(coordinator: &Rc<Coordinator>) {
+    let failed = NotServed {
+        failed: vec![PARTITION],
+        ..NotServed::default()
+    };
+    assert_eq!(coordinator.not_served(), failed);
+    let reply = coordinator.ask(PARTITION, commit("grp", 1, 2)).await;
+    assert_eq!(commit_error(&reply), ErrorCode::CoordinatorNotAvailable);
+    let unavailable = ErrorCode::CoordinatorNotAvailable;
+    let listed = coordinator.list(&ListFilter::default());
+    assert_eq!(listed, Err(unavailable));
+    assert_eq!(coordinator.describe(PARTITION, "grp"), Err(unavailable));
+}
+
+#[test]
+fn a_damaged_batch_fails_the_partition() {
+    run(|| async {
+        let log = MemoryLog::new();
+        let coordinator = lead(&log).await;
+        for offset in 0..5 {
+            coordinator.ask(PARTITION, commit("grp", 1, offset)).await;
+        }
+        let intact = log.batches.borrow().clone();
+        let last = intact.len() - 1;
+        let length = intact[last].len();
+        // A bit of the last record's value, and one of the header's record count.
+        for at in [length - 2, 60] {
+            log.batches.borrow_mut()[last][at] ^= 1;
+            let coordinator = lead(&log).await;
+            check_failed(&coordinator).await;
+            log.batches.borrow_mut()[last].clone_from(&intact[last]);
+        }
+        let coordinator = lead(&log).await;
+        assert_eq!(coordinator.not_served(), NotServed::default());
+        assert_eq!(committed(&coordinator, "grp").await, [4]);
+    });
+}
+
+#[test]
+fn what_is_being_loaded_is_not_served_yet() {
+    run(|| async {
+        let log = MemoryLog::new();
+        let coordinator = lead(&log).await;
+        coordinator.ask(PARTITION, commit("grp", 1, 1)).await;
+        log.read_takes.set(Duration::from_secs(1));
+        let coordinator = lead_with(&log, options());
+        let loading = NotServed {
+            loading: vec![PARTITION],
+            ..NotServed::default()
+        };
+        assert_eq!(coordinator.not_served(), loading);
+        loaded(&coordinator).await;
+        assert_eq!(coordinator.not_served(), NotServed::default());
     });
 }
 

@@ -22,7 +22,7 @@ use runtime::sim::Simulation;
 use runtime::task::{self, Class, JoinHandle};
 use runtime::time;
 
-use super::{Coordinator, CoordinatorOptions, OffsetsLog};
+use super::{Coordinator, CoordinatorOptions, NotServed, OffsetsLog};
 
 /// The partition that all tests are about.
 const PARTITION: i32 = 7;

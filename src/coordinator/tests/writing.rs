@@ -117,6 +117,35 @@ fn resigning_answers_what_waits_for_the_log_and_for_members() {
 }
 
 #[test]
+fn a_partition_that_is_resigned_while_it_writes_writes_no_more() {
+    run(|| async {
+        let log = MemoryLog::new();
+        let options = CoordinatorOptions {
+            batch_bytes_max: 2_000,
+            ..options()
+        };
+        let coordinator = lead_with(&log, options);
+        loaded(&coordinator).await;
+        log.append_takes.set(Duration::from_secs(1));
+        // Many batches, and two appends that wait behind them.
+        let large = spawn_ask(&coordinator, commit("grp", 500, 5));
+        time::sleep(Duration::from_millis(100)).await;
+        let waiting = [1, 2].map(|offset| spawn_ask(&coordinator, commit("other", 1, offset)));
+        time::sleep(Duration::from_millis(2_500)).await;
+        let written = log.batches.borrow().len();
+        assert_eq!(written, 2, "in the middle");
+        coordinator.resign_all();
+        assert!(coordinator.partitions().is_empty());
+        for ask in [large].into_iter().chain(waiting) {
+            assert_eq!(commit_error(&ask.await.unwrap()), ErrorCode::NotCoordinator);
+        }
+        // The batch that was on its way ends; none follows.
+        time::sleep(Duration::from_mins(1)).await;
+        assert_eq!(log.batches.borrow().len(), written + 1);
+    });
+}
+
+#[test]
 fn a_writer_that_fails_does_not_leave_requests_waiting() {
     for seed in 0..8 {
         let test = async {
