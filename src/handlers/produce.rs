@@ -9,7 +9,8 @@ use std::sync::Arc;
 use cluster::metadata::Topic;
 use protocol::error_code::ErrorCode;
 use protocol::messages::produce::{
-    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceResponse,
 };
 use protocol::primitives::{DecodeError, Decoder};
 use runtime::buffer::Slice;
@@ -132,10 +133,7 @@ fn place(
     partition: i32,
     acks: i16,
 ) -> Result<(PartitionKey, usize), Refused> {
-    let refuse = |code, message: &str| {
-        let message = message.to_owned();
-        Err(Refused { code, message })
-    };
+    let refuse = |code, message: &str| Err(Refused::new(code, message));
     if !matches!(acks, -1..=1) {
         let message = format!("acks is {acks}; -1, 0 and 1 are allowed");
         return refuse(ErrorCode::InvalidRequiredAcks, &message);
@@ -157,10 +155,7 @@ fn place(
 async fn append_here(shard: &Shard, key: PartitionKey, records: &[u8], rules: Rules) -> Outcome {
     let Some(replica) = shard.table.get(key) else {
         // In the image and not in the table: it is being opened or closed right now.
-        return Err(Refused {
-            code: ErrorCode::NotLeaderOrFollower,
-            message: String::new(),
-        });
+        return Err(Refused::new(ErrorCode::NotLeaderOrFollower, ""));
     };
     append(shard, &replica, records, rules).await
 }
@@ -200,10 +195,7 @@ async fn forward(shard: &Rc<Shard>, to: usize, batches: &mut Elsewhere, rules: R
 async fn durable(shard: &Shard, last: Option<Sequence>) -> Result<(), Refused> {
     let Some(last) = last else { return Ok(()) };
     let committed = shard.storage.committed(last).await;
-    committed.map_err(|error| Refused {
-        code: storage_error_code(&error),
-        message: error.to_string(),
-    })
+    committed.map_err(|error| Refused::new(storage_error_code(&error), error.to_string()))
 }
 
 /// Waits until every part is durable or refused; the answer is then known.
@@ -220,10 +212,7 @@ async fn settle(shard: &Shard, appended: Appended) -> ProduceResponse<'static> {
         let Some(outcomes) = batches.outcomes else {
             continue;
         };
-        let stopping = || Refused {
-            code: ErrorCode::NotLeaderOrFollower,
-            message: "the broker is stopping".to_owned(),
-        };
+        let stopping = || Refused::new(ErrorCode::NotLeaderOrFollower, "the broker is stopping");
         let outcomes = match outcomes.await {
             Ok(outcomes) => outcomes,
             Err(_) => vec![Err(stopping()); batches.places.len()],
@@ -253,6 +242,14 @@ fn tell(part: &mut PartitionProduceResponse<'static>, outcome: Outcome) {
             part.base_offset = -1;
             part.log_append_time_ms = -1;
             part.log_start_offset = -1;
+            part.record_errors = refused
+                .record_index
+                .map(|batch_index| BatchIndexAndErrorMessage {
+                    batch_index,
+                    batch_index_error_message: Some(refused.message.clone().into()),
+                })
+                .into_iter()
+                .collect();
             if !refused.message.is_empty() {
                 part.error_message = Some(refused.message.into());
             }

@@ -24,13 +24,17 @@ pub struct Refused {
     pub code: ErrorCode,
     /// What was wrong and what is allowed.
     pub message: String,
+    /// Position in the batch of the record that is to blame, if it is one.
+    pub record_index: Option<i32>,
 }
 
 impl Refused {
-    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    /// A refusal that is not about one record.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
+            record_index: None,
         }
     }
 }
@@ -214,7 +218,10 @@ fn refuse_batch(error: &BatchError) -> Refused {
         BatchErrorKind::UnsupportedCompressionType => ErrorCode::UnsupportedCompressionType,
         BatchErrorKind::InvalidRecord => ErrorCode::InvalidRecord,
     };
-    Refused::new(code, error.to_string())
+    Refused {
+        record_index: error.record_index(),
+        ..Refused::new(code, error.to_string())
+    }
 }
 
 fn refuse(error: &StorageError) -> Refused {

@@ -115,6 +115,16 @@ pub enum BatchError {
     },
 }
 
+impl BatchError {
+    /// Position in the batch of the record that is at fault, if it is one record.
+    pub fn record_index(&self) -> Option<i32> {
+        match self {
+            Self::Record { index, .. } | Self::TimestampOutOfRange { index, .. } => Some(*index),
+            _ => None,
+        }
+    }
+}
+
 /// What can be wrong with one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RecordFault {
