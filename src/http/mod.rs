@@ -1,7 +1,9 @@
-//! HTTP of the control thread: `/livez`, `/readyz`, `/metrics`.
+//! HTTP of the control thread: `/livez`, `/readyz`, `/metrics`, and answers for operators under `/v1`.
 //!
 //! Core: the control thread; it asks the shards by message and never holds them up. It listens from before
 //! recovery on, so that a long start can be told from a dead process.
+
+mod retention;
 
 use std::future::Future;
 use std::rc::Rc;
@@ -43,6 +45,10 @@ pub async fn serve(
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route(
+            "/v1/topics/{topic}/partitions/{partition}/retention",
+            get(retention::explain),
+        )
         .with_state(state);
     axum::serve(listener, router)
         .with_graceful_shutdown(stop)

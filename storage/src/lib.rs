@@ -31,8 +31,8 @@ pub use error::StorageError;
 pub use journal::Sequence;
 pub use log_id::LogId;
 pub use partition_log::{
-    Appended, PartitionLog, ProducerSummary, ReadResult, RetentionOutcome, SequenceCheck,
-    TimestampOffset,
+    Appended, Fate, Judgement, PartitionLog, ProducerSummary, ReadResult, RetentionOutcome,
+    SegmentRetention, SequenceCheck, TimestampOffset,
 };
 pub use recovery::RecoveryReport;
 pub use storage::{Storage, StorageCounts};

@@ -17,6 +17,7 @@ pub(crate) mod producers;
 mod read;
 mod read_hints;
 mod retention;
+mod retention_rules;
 pub(crate) mod state;
 pub(crate) mod tail_chunks;
 mod truncate;
@@ -37,7 +38,8 @@ pub use append::Appended;
 pub use lookup::TimestampOffset;
 pub use producers::{ProducerSummary, SequenceCheck};
 pub use read::ReadResult;
-pub use retention::RetentionOutcome;
+pub use retention::{RetentionOutcome, SegmentRetention};
+pub use retention_rules::{Fate, Judgement};
 use state::LogState;
 pub(crate) use write_behind::sync_logs_dir;
 

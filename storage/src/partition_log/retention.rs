@@ -3,13 +3,13 @@
 //! *Place*: `DeleteRecords`; the broker's periodic sweep calls [`PartitionLog::enforce_retention`].
 //! *Invariants*: **I1** only whole segments are dropped, oldest first, never the active one: when
 //! all of it has expired it is rolled first. **I2** no segment with records that are not durable yet
-//! is dropped. **I3** a segment's age is judged by the smaller of its records' greatest timestamp and
-//! the time of its last append: a timestamp in the future cannot pin the log. **I4** files go after
-//! the `LogStart` record is durable. *Source*: KIP-107; Kafka's `retention.ms`, `retention.bytes`.
+//! is dropped. **I3** which segments go is decided by [`judge`] alone, which is also what is told
+//! ([`PartitionLog::explain_retention`]). **I4** files go after the `LogStart` record is durable.
+//! *Source*: KIP-107; Kafka's `retention.ms`, `retention.bytes`.
 
+use super::retention_rules::{Judgement, LogBounds, SegmentFacts, judge};
 use super::state::LogState;
 use super::{Log, PartitionLog};
-use crate::config::LogConfig;
 use crate::engine::Removal;
 use crate::error::StorageError;
 use crate::journal::{RecordView, Sequence};
@@ -26,7 +26,45 @@ pub struct RetentionOutcome {
     pub log_start_offset: i64,
 }
 
+/// A segment, and what retention says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentRetention {
+    /// Offset from which it may hold records.
+    pub base_offset: i64,
+    /// Bytes of its batches.
+    pub bytes: u64,
+    /// Greatest timestamp of its first batch, ms; −1: none.
+    pub first_timestamp: i64,
+    /// Greatest timestamp of its batches, ms; −1: none.
+    pub max_timestamp: i64,
+    /// Broker's time of the last append, ms.
+    pub last_append_ms: i64,
+    /// The time that its age is counted from, ms: the smaller of the two above.
+    pub age_from_ms: i64,
+    /// Whether it goes, why, and when.
+    pub judgement: Judgement,
+}
+
 impl PartitionLog {
+    /// What [`Self::enforce_retention`] would do with each segment at `now_ms`, and why; oldest first.
+    pub fn explain_retention(&self, now_ms: i64) -> Vec<SegmentRetention> {
+        let config = self.config();
+        let state = self.log.state.borrow();
+        let judged = judge(&facts(&state), bounds(&state), &config, now_ms);
+        let segments = state.segments.iter().zip(judged);
+        segments
+            .map(|(segment, judgement)| SegmentRetention {
+                base_offset: segment.base_offset(),
+                bytes: segment.bytes(),
+                first_timestamp: segment.extent.first_timestamp,
+                max_timestamp: segment.extent.max_timestamp,
+                last_append_ms: segment.extent.last_append_ms,
+                age_from_ms: segment.extent.retention_time_ms(),
+                judgement,
+            })
+            .collect()
+    }
+
     /// Moves the log start offset up to `offset` (`DeleteRecords`). `None`: it is there already.
     /// Segments wholly below are deleted once the record is durable.
     ///
@@ -59,14 +97,12 @@ impl PartitionLog {
         state
             .producers
             .expire(now_ms - self.log.engine.config.producer_expiration_ms);
-        let has_all_expired = state
-            .segments
-            .iter()
-            .all(|segment| has_expired(&config, segment.extent.retention_time_ms(), now_ms));
-        if has_all_expired && state.active().bytes() > 0 && state.durable_end == state.log_end {
-            self.log.roll(&mut state, now_ms);
+        let judged = judge(&facts(&state), bounds(&state), &config, now_ms);
+        let drop_count = judged.iter().take_while(|one| one.fate.goes()).count();
+        if drop_count == state.segments.len() {
+            let rolled = self.log.roll(&mut state, now_ms);
+            assert!(rolled.is_some(), "a segment that goes has records");
         }
-        let drop_count = droppable(&state, &config, now_ms);
         let mut outcome = RetentionOutcome {
             log_start_offset: state.log_start,
             ..RetentionOutcome::default()
@@ -85,30 +121,25 @@ impl PartitionLog {
     }
 }
 
-fn has_expired(config: &LogConfig, time_ms: i64, now_ms: i64) -> bool {
-    config
-        .retention_ms
-        .is_some_and(|retention_ms| now_ms.saturating_sub(time_ms) > retention_ms)
+/// What the rules see of a log.
+fn facts(state: &LogState) -> Vec<SegmentFacts> {
+    let ends = state.segments.iter().skip(1).map(Segment::base_offset);
+    let ends = ends.chain([state.log_end]);
+    let segments = state.segments.iter().zip(ends);
+    segments
+        .map(|(segment, end_offset)| SegmentFacts {
+            end_offset,
+            bytes: segment.bytes(),
+            age_from_ms: segment.extent.retention_time_ms(),
+        })
+        .collect()
 }
 
-/// How many of the oldest segments retention no longer keeps.
-fn droppable(state: &LogState, config: &LogConfig, now_ms: i64) -> usize {
-    let mut excess = config
-        .retention_bytes
-        .map_or(0, |keep| state.size_bytes().saturating_sub(keep));
-    let mut count = 0;
-    for (segment, next) in state.segments.iter().zip(state.segments.iter().skip(1)) {
-        let is_excess = excess > 0 && excess >= segment.bytes();
-        let is_below_start = next.base_offset() <= state.log_start;
-        let is_old = has_expired(config, segment.extent.retention_time_ms(), now_ms);
-        let is_durable = next.base_offset() <= state.durable_end;
-        if !is_durable || !(is_excess || is_old || is_below_start) {
-            break;
-        }
-        excess = excess.saturating_sub(segment.bytes());
-        count += 1;
+fn bounds(state: &LogState) -> LogBounds {
+    LogBounds {
+        log_start: state.log_start,
+        durable_end: state.durable_end,
     }
-    count
 }
 
 impl Log {

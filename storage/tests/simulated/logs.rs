@@ -176,6 +176,53 @@ fn retention_by_size_keeps_at_least_what_is_asked_for() {
     });
 }
 
+/// Whatever limits a log has, a sweep drops what was said to go, and nothing else.
+#[test]
+fn retention_does_what_it_explains() {
+    for (retention_ms, retention_bytes) in [
+        (Some(60_000), None),
+        (None, Some(25_000)),
+        (Some(60_000), Some(25_000)),
+        (Some(0), Some(0)),
+        (None, None),
+    ] {
+        run(&Disk::new(), async move {
+            let storage = open().await;
+            let config = LogConfig {
+                segment_bytes: 10_000,
+                retention_ms,
+                retention_bytes,
+                ..small_log()
+            };
+            let log = storage.create_log(log_id(1), config).await.expect("create");
+            append_many(&storage, &log, 0..20, 4000).await;
+            for later_ms in [0, 59_000, 3_600_000] {
+                let now_ms = wall_clock_ms() + later_ms;
+                let told = log.explain_retention(now_ms);
+                assert_eq!(told.len(), log.segment_count());
+                let going: Vec<_> = told
+                    .iter()
+                    .filter(|one| one.judgement.fate.goes())
+                    .collect();
+                let stays = told.iter().find(|one| !one.judgement.fate.goes());
+                let start = stays.map_or(log.log_end_offset(), |first| first.base_offset);
+                let outcome = log.enforce_retention(now_ms).expect("retention");
+                assert_eq!(outcome.segments, going.len(), "{told:?}");
+                assert_eq!(
+                    outcome.bytes,
+                    going.iter().map(|one| one.bytes).sum::<u64>()
+                );
+                assert_eq!(outcome.log_start_offset, start, "{told:?}");
+                let left = log.explain_retention(now_ms);
+                assert!(
+                    left.iter().all(|one| !one.judgement.fate.goes()),
+                    "{left:?}"
+                );
+            }
+        });
+    }
+}
+
 /// A timestamp in the future does not pin the log: the time of the append counts if it is smaller.
 #[test]
 fn retention_by_time_is_not_fooled_by_future_timestamps() {
