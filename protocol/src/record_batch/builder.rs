@@ -126,35 +126,16 @@ impl BatchBuilder {
             self.max_timestamp = timestamp;
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
-        let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
-        let offset_delta = i64::from(self.record_count);
-        let header_bytes: usize = headers
-            .iter()
-            .map(|(key, value)| field_bytes(Some(key)) + field_bytes(*value))
-            .sum();
-        let body_bytes = 1
-            + varint_bytes(timestamp_delta)
-            + varint_bytes(offset_delta)
-            + field_bytes(key)
-            + field_bytes(value)
-            + varint_bytes(headers.len() as i64)
-            + header_bytes;
-        assert!(
-            i32::try_from(body_bytes).is_ok(),
-            "record of {body_bytes} bytes"
+        let deltas = Deltas {
+            timestamp: timestamp.wrapping_sub(self.base_timestamp),
+            offset: i64::from(self.record_count),
+        };
+        put_record(
+            &mut self.plain,
+            deltas,
+            (key, value),
+            headers.iter().copied(),
         );
-        let output = &mut self.plain;
-        put_varint(output, body_bytes as i64);
-        output.push(0);
-        put_varint(output, timestamp_delta);
-        put_varint(output, offset_delta);
-        put_field(output, key);
-        put_field(output, value);
-        put_varint(output, headers.len() as i64);
-        for (key, value) in headers {
-            put_field(output, Some(key));
-            put_field(output, *value);
-        }
         self.record_count += 1;
     }
 
@@ -226,6 +207,54 @@ impl BatchBuilder {
         put(batch, BASE_SEQUENCE_AT, options.base_sequence.to_be_bytes());
         put(batch, RECORD_COUNT_AT, self.record_count.to_be_bytes());
         write_crc(batch);
+    }
+}
+
+/// Where a record lies within its batch.
+#[derive(Clone, Copy)]
+pub(super) struct Deltas {
+    /// Its timestamp less the batch's base timestamp.
+    pub(super) timestamp: i64,
+    /// Its offset less the batch's base offset.
+    pub(super) offset: i64,
+}
+
+/// Appends a record: key and value, and its headers, which are counted first.
+///
+/// # Panics
+/// If the record is longer than Kafka's format can say (2 GiB).
+pub(super) fn put_record<'a>(
+    output: &mut Vec<u8>,
+    deltas: Deltas,
+    (key, value): (Option<&[u8]>, Option<&[u8]>),
+    headers: impl Iterator<Item = HeaderRef<'a>> + Clone,
+) {
+    let header_count = headers.clone().count();
+    let header_bytes: usize = headers
+        .clone()
+        .map(|(key, value)| field_bytes(Some(key)) + field_bytes(value))
+        .sum();
+    let body_bytes = 1
+        + varint_bytes(deltas.timestamp)
+        + varint_bytes(deltas.offset)
+        + field_bytes(key)
+        + field_bytes(value)
+        + varint_bytes(header_count as i64)
+        + header_bytes;
+    assert!(
+        i32::try_from(body_bytes).is_ok(),
+        "record of {body_bytes} bytes"
+    );
+    put_varint(output, body_bytes as i64);
+    output.push(0);
+    put_varint(output, deltas.timestamp);
+    put_varint(output, deltas.offset);
+    put_field(output, key);
+    put_field(output, value);
+    put_varint(output, header_count as i64);
+    for (key, value) in headers {
+        put_field(output, Some(key));
+        put_field(output, value);
     }
 }
 

@@ -21,6 +21,7 @@ mod error;
 mod header;
 mod patch;
 mod record;
+mod retain;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -38,5 +39,6 @@ pub use self::patch::{
     set_base_offset, set_log_append_time, set_max_timestamp, set_partition_leader_epoch,
 };
 pub use self::record::{Headers, Record, RecordIter};
+pub use self::retain::{retain_header, retain_records};
 pub use self::validate::{BatchOrigin, BatchSummary, ValidateLimits, ValidateScratch, validate};
 pub use self::view::{BatchView, Batches};
