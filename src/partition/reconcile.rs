@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use cluster::configs::{BrokerLayers, TopicConfig};
 use cluster::metadata::{Image, Topic, TopicChange};
-use storage::{LogConfig, LogId, StorageError};
+use storage::{CompactionConfig, LogConfig, LogId, StorageError};
 
 use super::replica::Replica;
 use super::shard::Shard;
@@ -125,13 +125,24 @@ pub fn log_id(key: PartitionKey) -> LogId {
 /// The part of a topic's configs that storage follows.
 fn log_config(config: &TopicConfig) -> LogConfig {
     let deletes = config.cleanup_policy.has_delete();
+    let compaction = CompactionConfig {
+        min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
+        min_compaction_lag_ms: config.min_compaction_lag_ms,
+        max_compaction_lag_ms: config.max_compaction_lag_ms,
+        delete_retention_ms: config.delete_retention_ms,
+    };
+    let compaction = Some(compaction).filter(|_| config.cleanup_policy.has_compact());
+    let segment_ms = i64::try_from(config.segment_ms).unwrap_or(i64::MAX);
+    // What is in the active segment is never cleaned, so the lag bounds its age, too (KIP-354).
+    let lag_ms = compaction.map_or(i64::MAX, |compaction| compaction.max_compaction_lag_ms);
     LogConfig {
         segment_bytes: config.segment_bytes,
-        segment_ms: i64::try_from(config.segment_ms).unwrap_or(i64::MAX),
+        segment_ms: segment_ms.min(lag_ms),
         retention_ms: config
             .retention_ms
             .filter(|_| deletes)
             .map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
         retention_bytes: config.retention_bytes.filter(|_| deletes),
+        compaction,
     }
 }

@@ -15,12 +15,14 @@ use std::rc::Rc;
 use runtime::sync::Notify;
 use runtime::{Charge, MemoryBudget, Slice};
 
-/// Which window: log incarnation, its truncations, segment base offset, number of the window.
+use crate::segment::SegmentName;
+
+/// Which window: log incarnation, its truncations, segment, number of the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct WindowKey {
     pub(crate) incarnation: u64,
     pub(crate) truncations: u64,
-    pub(crate) segment_base: i64,
+    pub(crate) segment: SegmentName,
     pub(crate) number: u64,
 }
 

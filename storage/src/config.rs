@@ -45,6 +45,10 @@ pub struct StorageConfig {
     pub reserve_bytes: u64,
     /// A producer that was silent for so long, in ms, is forgotten by retention.
     pub producer_expiration_ms: i64,
+    /// Memory for the keys of one compaction round; less when the budget has none. From 4 KiB.
+    pub cleaner_map_bytes_max: usize,
+    /// Bytes that compaction reads and writes in a second. From 4 KiB.
+    pub cleaner_io_bytes_per_second: u64,
 }
 
 impl Default for StorageConfig {
@@ -66,6 +70,8 @@ impl Default for StorageConfig {
             allocate_step_bytes_max: 64 * MIB,
             reserve_bytes: 256 * MIB,
             producer_expiration_ms: 86_400_000,
+            cleaner_map_bytes_max: 16 << 20,
+            cleaner_io_bytes_per_second: 64 * MIB,
         }
     }
 }
@@ -79,6 +85,7 @@ impl StorageConfig {
         let block = 4 * KIB;
         let power =
             |value: u64, max: u64| value.is_power_of_two() && (block..=max).contains(&value);
+        let at_least_a_block = |name, value| (name, value, value >= block, "at least 4 KiB");
         let checks = [
             (
                 "write_behind_bytes",
@@ -122,6 +129,11 @@ impl StorageConfig {
                 (block..=MIB).contains(&self.checkpoint_tail_bytes_max),
                 "4 KiB to 1 MiB",
             ),
+            at_least_a_block("cleaner_map_bytes_max", self.cleaner_map_bytes_max as u64),
+            at_least_a_block(
+                "cleaner_io_bytes_per_second",
+                self.cleaner_io_bytes_per_second,
+            ),
             (
                 "cache_bytes_max",
                 self.cache_bytes_max,
@@ -142,7 +154,7 @@ impl StorageConfig {
 
 /// Settings of one log, from its topic's configs. Not stored here: given at creation and by
 /// [`crate::Storage::update_config`] after each start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// A segment is rolled before it would exceed this (`segment.bytes`).
     pub segment_bytes: u64,
@@ -154,6 +166,21 @@ pub struct LogConfig {
     /// Oldest segments are deleted while the rest is at least this large (`retention.bytes`);
     /// `None`: kept.
     pub retention_bytes: Option<u64>,
+    /// Of every key the newest record is kept (`cleanup.policy=compact`); `None`: all are.
+    pub compaction: Option<CompactionConfig>,
+}
+
+/// How a log is compacted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CompactionConfig {
+    /// Cleaned when a greater part than this, 0 to 1, is dirty (`min.cleanable.dirty.ratio`).
+    pub min_cleanable_dirty_ratio: f64,
+    /// Younger records than this, in ms, are left alone (`min.compaction.lag.ms`).
+    pub min_compaction_lag_ms: i64,
+    /// Cleaned whatever the ratio when a dirty record is older than this (`max.compaction.lag.ms`).
+    pub max_compaction_lag_ms: i64,
+    /// Tombstones stay for so long after the first cleaning (`delete.retention.ms`).
+    pub delete_retention_ms: i64,
 }
 
 /// Kafka's default of `segment.bytes`, 1 GiB; its bound, 2³¹ − 1, is also the format's.
@@ -169,6 +196,7 @@ impl Default for LogConfig {
             segment_ms: WEEK_MS,
             retention_ms: Some(WEEK_MS),
             retention_bytes: None,
+            compaction: None,
         }
     }
 }

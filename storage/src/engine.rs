@@ -16,7 +16,7 @@ use std::rc::{Rc, Weak};
 use std::task::Poll;
 
 use runtime::sync::Notify;
-use runtime::{AppendBuf, BLOCK_BYTES, MemoryBudget};
+use runtime::{AppendBuf, BLOCK_BYTES, Charge, MemoryBudget};
 
 use crate::cache::ReadCache;
 use crate::config::StorageConfig;
@@ -24,9 +24,10 @@ use crate::error::StorageError;
 use crate::journal::{Journal, JournalFailed, Sequence};
 use crate::partition_log::tail_chunks::ChunkMemory;
 use crate::partition_log::{Log, PartitionLog};
+use crate::segment::SegmentName;
 use crate::segment::files::OpenFiles;
 use crate::space::Space;
-use crate::tasks::Tasks;
+use crate::tasks::{TaskKind, Tasks};
 
 /// Checkpoints are apart by at least this part of a journal file.
 const CHECKPOINT_FILE_SHARE: u64 = 4;
@@ -54,6 +55,8 @@ pub(crate) struct Engine {
     pub(crate) removals: RefCell<VecDeque<Removal>>,
     pub(crate) tasks: Tasks,
     pub(crate) is_closing: Cell<bool>,
+    /// Compaction ends, so that nothing has to be waited for.
+    pub(crate) stops_cleaning: Cell<bool>,
     /// An append waits for memory: whatever can be written is to be written now.
     pub(crate) is_memory_wanted: Cell<bool>,
     pub(crate) queues: Queues,
@@ -94,7 +97,7 @@ pub(crate) struct Removal {
     pub(crate) sequence: Sequence,
     pub(crate) log: Rc<Log>,
     /// The segments whose files go; `None`: the whole directory.
-    pub(crate) segments: Option<Vec<i64>>,
+    pub(crate) segments: Option<Vec<SegmentName>>,
 }
 
 impl Engine {
@@ -126,6 +129,7 @@ impl Engine {
             removals: RefCell::default(),
             tasks: Tasks::default(),
             is_closing: Cell::new(false),
+            stops_cleaning: Cell::new(false),
             is_memory_wanted: Cell::new(false),
             queues: Queues::default(),
             observer: RefCell::new(None),
@@ -297,6 +301,19 @@ impl Engine {
         self.journal_bytes_at_checkpoint.set(Some(written));
     }
 
+    /// Waits until every deletion decided so far has been carried out.
+    ///
+    /// # Errors
+    /// [`StorageError::Offline`].
+    pub(crate) async fn wait_for_removals(&self) -> Result<(), StorageError> {
+        while !self.removals.borrow().is_empty() || self.tasks.count(TaskKind::Removal) > 0 {
+            self.check_online()?;
+            self.wake.notify_one();
+            self.progress.notified().await;
+        }
+        self.check_online()
+    }
+
     /// Has files deleted once the removal's record is durable.
     pub(crate) fn queue_removal(&self, removal: Removal) {
         self.removals.borrow_mut().push_back(removal);
@@ -357,11 +374,8 @@ impl Engine {
         };
         while counted_bytes > 0 && !fits() && self.evict_one() {}
         let mut charge = self.budget.try_charge(capacity);
-        while charge.is_none()
-            && counted_bytes > 0
-            && (self.read_cache.evict_one() || self.evict_one())
-        {
-            charge = self.budget.try_charge(capacity);
+        if charge.is_none() && counted_bytes > 0 {
+            charge = self.charge_evicting(capacity);
         }
         let is_due = is_forced || counted_bytes == 0;
         if (!fits() || charge.is_none()) && !is_due {
@@ -372,6 +386,15 @@ impl Engine {
             buffer: AppendBuf::with_capacity(capacity),
             charge,
         })
+    }
+
+    /// Memory for something that is not a chunk, evicting chunks and windows if need be.
+    pub(crate) fn charge_evicting(&self, bytes: usize) -> Option<Charge> {
+        let mut charge = self.budget.try_charge(bytes);
+        while charge.is_none() && (self.read_cache.evict_one() || self.evict_one()) {
+            charge = self.budget.try_charge(bytes);
+        }
+        charge
     }
 
     /// Waits for memory that [`Self::chunk_memory`] did not find: until the write-behind has got

@@ -10,6 +10,7 @@
 mod cache;
 mod checkpoint;
 mod codec;
+mod compaction;
 mod config;
 mod engine;
 mod error;
@@ -26,7 +27,10 @@ mod write_behind;
 
 pub use cache::ReadCacheCounts;
 pub use checkpoint::migrate::{make_shards, migrate_shards, shard_count_on_disk};
-pub use config::{LogConfig, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_LIMIT, StorageConfig};
+pub use compaction::{Candidate, Cleaned, CleanerCounts};
+pub use config::{
+    CompactionConfig, LogConfig, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_LIMIT, StorageConfig,
+};
 pub use error::StorageError;
 pub use journal::Sequence;
 pub use log_id::LogId;

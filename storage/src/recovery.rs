@@ -14,15 +14,16 @@ use runtime::{AppendBuf, MemoryBudget};
 
 use crate::checkpoint::entry;
 use crate::checkpoint::table::Table;
-use crate::codec::FieldReader;
+use crate::codec::{FieldReader, TooShort};
 use crate::config::StorageConfig;
 use crate::error::StorageError;
 use crate::journal::{RecordView, Sequence};
 use crate::log_id::{LogId, incarnation_counter};
 use crate::partition_log::state::LogState;
+use crate::partition_log::swap::Swap;
 use crate::partition_log::tail_chunks::ChunkMemory;
-use crate::segment::Segment;
 use crate::segment::batch_header::{BatchHeader, HEADER_BYTES};
+use crate::segment::{Segment, SegmentName};
 
 /// A log while its records are replayed.
 pub(crate) struct RecoveredLog {
@@ -33,7 +34,7 @@ pub(crate) struct RecoveredLog {
     /// The entry that a `Truncate` record to come replaces the state by.
     cut: Option<Vec<u8>>,
     /// Segments whose files have to go (again).
-    pub(crate) dropped_segments: Vec<i64>,
+    pub(crate) dropped_segments: Vec<SegmentName>,
 }
 
 /// What a start did.
@@ -358,6 +359,7 @@ impl RecoveredLog {
                 self.dropped_segments
                     .extend(state.advance_log_start(offset).segments);
             }
+            RecordView::Compact { swap, .. } => self.replay_swap(swap)?,
             RecordView::TailBlock { bytes, .. } => self.cut = Some(bytes.to_vec()),
             RecordView::Truncate { offset, .. } => self.replay_truncate(offset)?,
             RecordView::Create { .. } | RecordView::Delete { .. } => {}
@@ -371,6 +373,24 @@ impl RecoveredLog {
         }
         assert!(self.state.check_invariants());
         Ok(0)
+    }
+
+    /// Puts the segments that a compaction had rewritten in their place.
+    fn replay_swap(&mut self, swap: &[u8]) -> Result<(), Mismatch> {
+        let bad = |field| Mismatch {
+            field,
+            expected: self.state.log_end,
+            found: -1,
+        };
+        let swap = Swap::decode(swap).map_err(|TooShort| bad("a readable swap in a log to"))?;
+        if !self.state.takes(&swap) {
+            return Err(bad("a swap of segments that are there in a log to"));
+        }
+        let come = swap.extents.iter();
+        let come = come.map(|extent| Segment::restored(*extent, extent.bytes));
+        let dropped = self.state.swap_segments(&swap, come.collect());
+        self.dropped_segments.extend(dropped.segments);
+        Ok(())
     }
 
     /// Replaces the state by the one that was journaled with the truncation.
@@ -395,8 +415,8 @@ impl RecoveredLog {
             .state
             .segments
             .iter()
-            .map(Segment::base_offset)
-            .filter(|base| *base > kept);
+            .map(Segment::name)
+            .filter(|name| name.base_offset > kept);
         self.dropped_segments.extend(gone);
         self.state = entry.state;
         Ok(())

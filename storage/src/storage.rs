@@ -18,6 +18,7 @@ use runtime::time::wall_clock_ms;
 use crate::cache::ReadCacheCounts;
 use crate::checkpoint::table::{self, Table, TableHeader, TableWriter, TablesFound};
 use crate::checkpoint::{self, CheckpointPlan};
+use crate::compaction::{Candidate, Cleaned, Cleaner, CleanerCounts};
 use crate::config::{LogConfig, StorageConfig};
 use crate::engine::{Engine, Removal};
 use crate::error::StorageError;
@@ -37,6 +38,7 @@ pub struct Storage {
 
 struct Shared {
     engine: Rc<Engine>,
+    cleaner: Cleaner,
     logs: RefCell<BTreeMap<LogId, Rc<Log>>>,
     next_incarnation_counter: Cell<u64>,
     /// Generation of the newest table on disk.
@@ -56,6 +58,8 @@ pub struct StorageCounts {
     pub checkpoints: u64,
     /// What catch-up readers use.
     pub read_cache: ReadCacheCounts,
+    /// What compaction has done.
+    pub cleaner: CleanerCounts,
 }
 
 impl Storage {
@@ -118,6 +122,7 @@ impl Storage {
         let storage = Storage {
             shared: Rc::new(Shared {
                 engine: Rc::clone(engine),
+                cleaner: Cleaner::new(engine),
                 logs: RefCell::default(),
                 next_incarnation_counter: Cell::new(next_incarnation_counter),
                 generation: Cell::new(generation),
@@ -167,7 +172,7 @@ impl Storage {
             ..
         } = recovered;
         // Begun again after a truncation: the file's content is not looked at, but it is in use.
-        dropped_segments.retain(|base| state.segment_at(*base).is_none());
+        dropped_segments.retain(|name| state.segment_named(*name).is_none());
         let log = Log::new(engine, id, incarnation, state, LogConfig::default());
         log.adopt_recovered();
         if !dropped_segments.is_empty() {
@@ -338,6 +343,7 @@ impl Storage {
             chunk_bytes: engine.chunk_bytes(),
             checkpoints: self.shared.generation.get(),
             read_cache: engine.read_cache.counts(),
+            cleaner: self.shared.cleaner.counts(),
         }
     }
 
@@ -377,6 +383,15 @@ impl Storage {
         Ok(())
     }
 
+    /// Cleans that one of `candidates` of which the greatest part is dirty, if any is dirty enough by
+    /// its topic's settings. One round at a time; to be called again and again.
+    ///
+    /// # Cancel safety
+    /// Files of a round that is dropped are removed when the log is cleaned next.
+    pub async fn clean_next(&self, candidates: impl Iterator<Item = Candidate>) -> Cleaned {
+        self.shared.cleaner.clean_next(candidates).await
+    }
+
     /// Ends everything in order: running writes, a last checkpoint, the journal. Nothing has to be
     /// replayed at the next start. Handles to logs answer [`StorageError::Offline`] afterwards.
     ///
@@ -385,6 +400,7 @@ impl Storage {
     pub async fn close(&self) -> Result<(), StorageError> {
         let engine = self.engine();
         engine.check_online()?;
+        engine.stops_cleaning.set(true);
         while !engine.tasks.is_idle() {
             engine.progress.notified().await;
         }

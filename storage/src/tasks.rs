@@ -1,4 +1,4 @@
-//! Counts of a storage's short-lived tasks, and what happens when one of them panics.
+//! Counts of a storage's tasks that end, and what happens when one of them panics.
 //!
 //! *Place*: held by each task of the write-behind. *Invariants*: **I1** one checkpoint at a time.
 //! **I2** a panic in a task (a broken invariant) takes the storage offline: nothing is acknowledged on
@@ -16,6 +16,7 @@ pub(crate) enum TaskKind {
     Write,
     Removal,
     Checkpoint,
+    Cleaning,
 }
 
 /// How many tasks of each kind run.
@@ -24,6 +25,7 @@ pub(crate) struct Tasks {
     writes: Cell<usize>,
     removals: Cell<usize>,
     checkpoints: Cell<usize>,
+    cleanings: Cell<usize>,
 }
 
 impl Tasks {
@@ -32,6 +34,7 @@ impl Tasks {
             TaskKind::Write => &self.writes,
             TaskKind::Removal => &self.removals,
             TaskKind::Checkpoint => &self.checkpoints,
+            TaskKind::Cleaning => &self.cleanings,
         }
     }
 
@@ -40,7 +43,8 @@ impl Tasks {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.writes.get() + self.removals.get() + self.checkpoints.get() == 0
+        let short = self.writes.get() + self.removals.get() + self.checkpoints.get();
+        short + self.cleanings.get() == 0
     }
 }
 

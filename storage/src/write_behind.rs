@@ -146,7 +146,10 @@ fn start_removals(engine: &Rc<Engine>) {
 async fn remove(removal: &Removal) -> Result<(), StorageError> {
     let log = &removal.log;
     let engine = &log.engine;
-    // Nobody writes to a file that is being deleted, or makes it anew.
+    // Nobody writes to a file that is being deleted, or makes it anew. The cleaner notices at once.
+    while removal.segments.is_none() && log.is_in_cleaning.get() {
+        engine.progress.notified().await;
+    }
     let _work = log.file_work().await;
     if let Some(segments) = &removal.segments {
         return log.remove_segment_files(segments).await;

@@ -15,7 +15,8 @@ use crate::partition_log::producers::Producers;
 use crate::partition_log::state::LogState;
 use crate::segment::{Segment, SegmentExtent, block_floor};
 
-const SEGMENT_BYTES: usize = 48;
+/// Bytes of one segment's line.
+pub(crate) const SEGMENT_BYTES: usize = 48;
 
 /// A decoded entry.
 pub(crate) struct LogEntry {
@@ -83,6 +84,7 @@ pub(crate) fn encode(
     to.put_u64(tail_position);
     encode_tail(state, tail_position, to);
     state.producers.encode(to);
+    to.put_i64(state.cleaned_to);
     let bytes = u32::try_from(to.len() - begin).expect("an entry is far smaller than 4 GiB");
     to[begin..begin + 4].copy_from_slice(&bytes.to_le_bytes());
     let sync_to = SegmentPosition {
@@ -92,9 +94,12 @@ pub(crate) fn encode(
     (!carries_all).then_some(sync_to)
 }
 
-fn encode_extent(extent: &SegmentExtent, to: &mut Vec<u8>) {
+/// Appends a segment's line.
+pub(crate) fn encode_extent(extent: &SegmentExtent, to: &mut Vec<u8>) {
     to.put_i64(extent.base_offset);
-    to.put_u64(extent.bytes);
+    let bytes = u32::try_from(extent.bytes).expect("a segment is smaller than 2^31 bytes");
+    to.put_u32(bytes);
+    to.put_u32(extent.version);
     to.put_i64(extent.max_timestamp);
     to.put_i64(extent.max_timestamp_batch);
     to.put_i64(extent.first_timestamp);
@@ -154,18 +159,24 @@ fn decode_fields(from: &mut FieldReader<'_>) -> Result<Result<LogEntry, &'static
     let tail_bytes = from.count(1)?;
     let tail = from.bytes(tail_bytes)?;
     let producers = Producers::decode(from)?;
+    // Entries from before there was compaction end here.
+    let cleaned_to = if from.remaining() == 0 {
+        0
+    } else {
+        from.i64()?
+    };
 
     if let Some(wrong) = wrong_field(
         &extents,
         &epochs,
-        (log_start, log_end),
+        (log_start, log_end, cleaned_to),
         (tail_position, tail_bytes),
     ) {
         return Ok(Err(wrong));
     }
     let mut state = LogState::new(0);
     (state.log_start, state.log_end, state.durable_end) = (log_start, log_end, log_end);
-    (state.epochs, state.producers) = (epochs, producers);
+    (state.epochs, state.producers, state.cleaned_to) = (epochs, producers, cleaned_to);
     let last = extents.len() - 1;
     let durable = |at: usize, extent: &SegmentExtent| {
         if at == last {
@@ -194,10 +205,12 @@ fn decode_fields(from: &mut FieldReader<'_>) -> Result<Result<LogEntry, &'static
     }))
 }
 
-fn decode_extent(from: &mut FieldReader<'_>) -> Result<SegmentExtent, TooShort> {
+/// Reads a segment's line.
+pub(crate) fn decode_extent(from: &mut FieldReader<'_>) -> Result<SegmentExtent, TooShort> {
     Ok(SegmentExtent {
         base_offset: from.i64()?,
-        bytes: from.u64()?,
+        bytes: u64::from(from.u32()?),
+        version: from.u32()?,
         max_timestamp: from.i64()?,
         max_timestamp_batch: from.i64()?,
         first_timestamp: from.i64()?,
@@ -210,13 +223,13 @@ fn decode_extent(from: &mut FieldReader<'_>) -> Result<SegmentExtent, TooShort> 
 fn wrong_field(
     extents: &[SegmentExtent],
     epochs: &LeaderEpochs,
-    offsets: (i64, i64),
+    offsets: (i64, i64, i64),
     tail: (u64, usize),
 ) -> Option<&'static str> {
     let Some(active) = extents.last() else {
         return Some("count of segments");
     };
-    let (log_start, log_end) = offsets;
+    let (log_start, log_end, cleaned_to) = offsets;
     let (tail_position, tail_bytes) = tail;
     let checks = [
         ("log start offset", 0 <= log_start && log_start <= log_end),
@@ -226,6 +239,7 @@ fn wrong_field(
         ),
         ("active segment", active.base_offset <= log_end),
         ("first segment", extents[0].base_offset <= log_start),
+        ("cleaned-to offset", (0..=log_end).contains(&cleaned_to)),
         ("tail position", block_floor(tail_position) == tail_position),
         (
             "tail bytes",

@@ -23,7 +23,6 @@ use crate::engine::Engine;
 use crate::error::StorageError;
 use crate::log_id::shard_dir;
 use crate::partition_log::{Condition, Log, sync_logs_dir};
-use crate::tasks::TaskKind;
 use entry::{EntryOwner, SegmentPosition};
 use table::{TableHeader, TableWriter};
 
@@ -67,7 +66,7 @@ pub(crate) async fn write(
     engine
         .committed(engine.last_sequence().max(encoded_through))
         .await?;
-    wait_for_removals(engine).await?;
+    engine.wait_for_removals().await?;
     writer.finish_body().await?;
     engine.check_online()?;
     let header = writer
@@ -163,13 +162,4 @@ async fn sync_logs(engine: &Rc<Engine>, sync_list: SyncList) -> Result<(), Stora
         first_error = first_error.and(result);
     }
     first_error
-}
-
-async fn wait_for_removals(engine: &Rc<Engine>) -> Result<(), StorageError> {
-    while !engine.removals.borrow().is_empty() || engine.tasks.count(TaskKind::Removal) > 0 {
-        engine.check_online()?;
-        engine.wake.notify_one();
-        engine.progress.notified().await;
-    }
-    engine.check_online()
 }

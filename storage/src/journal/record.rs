@@ -84,6 +84,13 @@ pub enum RecordView<'a> {
         /// Its base offset.
         base_offset: i64,
     },
+    /// Segments were rewritten by compaction.
+    Compact {
+        /// The log.
+        incarnation: u64,
+        /// Which ones, and what is in their place.
+        swap: &'a [u8],
+    },
     /// Batches were written straight to the segment and synced there. Reserved.
     Extent {
         /// The log.
@@ -104,6 +111,7 @@ impl<'a> RecordView<'a> {
             | RecordView::Delete { incarnation }
             | RecordView::Release { incarnation }
             | RecordView::Roll { incarnation, .. }
+            | RecordView::Compact { incarnation, .. }
             | RecordView::Extent { incarnation } => incarnation,
         }
     }
@@ -120,6 +128,7 @@ impl<'a> RecordView<'a> {
             RecordView::Release { .. } => 8,
             RecordView::Roll { .. } => 9,
             RecordView::Extent { .. } => 10,
+            RecordView::Compact { .. } => 11,
         }
     }
 
@@ -132,6 +141,7 @@ impl<'a> RecordView<'a> {
                 8
             }
             RecordView::EpochStart { .. } => 12,
+            RecordView::Compact { swap, .. } => swap.len(),
             RecordView::Create { .. } => 20,
             RecordView::Delete { .. } | RecordView::Release { .. } | RecordView::Extent { .. } => 0,
         }
@@ -188,6 +198,7 @@ impl<'a> RecordView<'a> {
                 out.append(&topic);
                 out.append(&partition.to_le_bytes());
             }
+            RecordView::Compact { swap, .. } => out.append(swap),
             RecordView::Delete { .. } | RecordView::Release { .. } | RecordView::Extent { .. } => {}
         }
     }
@@ -244,6 +255,10 @@ impl<'a> RecordView<'a> {
                 base_offset: fields.i64()?,
             },
             10 => RecordView::Extent { incarnation },
+            11 => RecordView::Compact {
+                incarnation,
+                swap: fields.bytes(fields.remaining())?,
+            },
             _ => return Err(TooShort),
         };
         if fields.remaining() > 0 || zeros != [0; 3] {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use runtime::dir;
 
-use super::segment::{Source, Walked, base_offset_of};
+use super::segment::{Source, Walked, segment_of};
 use super::{Item, LogInfo, Sink, recover_shard, report, shards_of};
 use crate::error::StorageError;
 use crate::log_id::{LogId, log_dir};
@@ -74,7 +74,7 @@ fn found_log(data_dir: &Path, recovered: &RecoveredLog) -> FoundLog {
     };
     let segments = state.segments.iter();
     let segments = segments.map(|segment| Source {
-        path: file_path(&dir, segment.base_offset(), FileKind::Segment),
+        path: file_path(&dir, segment.name(), FileKind::Segment),
         base_offset: segment.base_offset(),
         bytes: Some(segment.bytes()),
         memory: memory_of(state, segment.base_offset()),
@@ -102,16 +102,20 @@ async fn log_alone(dir: &Path, id: LogId, incarnation: u64) -> Result<FoundLog, 
     let mut segments = Vec::new();
     for entry in entries {
         let path = dir.join(&entry.name);
-        if let Some(base_offset) = base_offset_of(&path) {
-            segments.push(Source {
+        if let Some(name) = segment_of(&path) {
+            let source = Source {
                 path,
-                base_offset,
+                base_offset: name.base_offset,
                 bytes: Some(entry.bytes),
                 memory: Vec::new(),
-            });
+            };
+            segments.push((name, source));
         }
     }
-    segments.sort_by_key(|segment| segment.base_offset);
+    // Of a segment that compaction has rewritten, the newest version: which one counts is not known here.
+    segments.sort_by_key(|(name, _)| (name.base_offset, std::cmp::Reverse(name.version)));
+    segments.dedup_by_key(|(name, _)| name.base_offset);
+    let mut segments: Vec<Source> = segments.into_iter().map(|(_, source)| source).collect();
     if let Some(newest) = segments.last_mut() {
         newest.bytes = None;
     }

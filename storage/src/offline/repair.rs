@@ -10,7 +10,6 @@ use super::log::{each_log, walk_segment};
 use super::segment::{Source, Walked};
 use super::{Item, LogInfo, Sink, open_to_read, report};
 use crate::error::StorageError;
-use crate::segment::files::{FileKind, file_path};
 use crate::segment::index_file::{BLOCK_ENTRIES, BlockOwner, decode_block, encode_block};
 use crate::segment::offset_index::IndexEntry;
 
@@ -53,7 +52,7 @@ pub(super) async fn check_index(
     if !walked.is_whole {
         return;
     }
-    let path = file_path(&log.dir, segment.base_offset, FileKind::Index);
+    let path = segment.path.with_extension("index");
     let owner = BlockOwner {
         incarnation: log.incarnation,
         segment_base: segment.base_offset,

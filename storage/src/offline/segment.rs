@@ -8,7 +8,9 @@ use runtime::{BLOCK_BYTES, File, Slice};
 
 use super::{Item, Sink, open_to_read};
 use crate::error::StorageError;
+use crate::segment::SegmentName;
 use crate::segment::batch_header::{BatchHeader, CRC_FROM, HEADER_BYTES, NONE};
+use crate::segment::files::rewritten_segment;
 use crate::segment::offset_index::{IndexEntry, OffsetIndex};
 
 /// Bytes that are read at once.
@@ -272,9 +274,16 @@ impl<'s> Reader<'s> {
     }
 }
 
-/// Whether a name is that of a segment file; its base offset.
-pub(super) fn base_offset_of(path: &Path) -> Option<i64> {
-    let name = path.file_name()?.to_str()?.strip_suffix(".log")?;
+/// Whether a name is that of a segment file; which segment's.
+pub(super) fn segment_of(path: &Path) -> Option<SegmentName> {
+    let file_name = path.file_name()?.to_str()?;
+    let name = file_name.strip_suffix(".log")?;
     let is_plain = name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit());
-    name.parse().ok().filter(|_| is_plain)
+    if !is_plain {
+        return rewritten_segment(file_name);
+    }
+    Some(SegmentName {
+        base_offset: name.parse().ok()?,
+        version: 0,
+    })
 }

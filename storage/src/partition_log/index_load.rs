@@ -12,11 +12,11 @@ use runtime::BLOCK_BYTES;
 use super::Log;
 use super::walk::{Walk, WalkFrom};
 use crate::error::StorageError;
-use crate::segment::Segment;
 use crate::segment::batch_header::NONE;
 use crate::segment::files::FileKind;
 use crate::segment::index_file::{BLOCK_ENTRIES, BlockOwner, decode_block};
 use crate::segment::offset_index::{INTERVAL_BYTES, IndexEntry, OffsetIndex};
+use crate::segment::{Segment, SegmentName};
 
 /// Indexes of sealed segments kept in memory; one is at most 512 KiB (a 2 GiB segment).
 const INDEXES_IN_MEMORY_MAX: usize = 64;
@@ -24,7 +24,7 @@ const INDEXES_IN_MEMORY_MAX: usize = 64;
 /// What has to be loaded.
 #[derive(Clone, Copy)]
 struct Incomplete {
-    segment_base: i64,
+    segment: SegmentName,
     truncations: u64,
     complete_from: u64,
 }
@@ -52,12 +52,12 @@ impl Log {
             };
             let complete_from = segment.index.complete_from();
             Incomplete {
-                segment_base,
+                segment: segment.name(),
                 truncations: state.truncations,
                 complete_from,
             }
         };
-        let mut entries = self.read_index_file(segment_base).await;
+        let mut entries = self.read_index_file(incomplete.segment).await;
         entries.retain(|entry| u64::from(entry.position) < incomplete.complete_from);
         let blocks = (entries.len() / BLOCK_ENTRIES) as u32;
         let walked = match self.walk_index(incomplete, entries).await {
@@ -77,9 +77,9 @@ impl Log {
     }
 
     /// The entries of the valid blocks at the beginning of the index file.
-    async fn read_index_file(&self, segment_base: i64) -> Vec<IndexEntry> {
+    async fn read_index_file(&self, segment: SegmentName) -> Vec<IndexEntry> {
         let mut entries = Vec::new();
-        let Ok(file) = self.open_file(segment_base, FileKind::Index).await else {
+        let Ok(file) = self.open_named(segment, FileKind::Index).await else {
             return entries;
         };
         let Ok(bytes) = file.size().await else {
@@ -87,7 +87,7 @@ impl Log {
         };
         let owner = BlockOwner {
             incarnation: self.incarnation,
-            segment_base,
+            segment_base: segment.base_offset,
         };
         let blocks = u32::try_from(bytes / BLOCK_BYTES as u64).unwrap_or(u32::MAX);
         for number in 0..blocks {
@@ -112,10 +112,11 @@ impl Log {
         entries: Vec<IndexEntry>,
     ) -> Result<Option<Vec<IndexEntry>>, StorageError> {
         let Incomplete {
-            segment_base,
+            segment,
             truncations,
             complete_from,
         } = incomplete;
+        let segment_base = segment.base_offset;
         let last = entries.last().copied();
         let position = last.map_or(0, |entry| u64::from(entry.position));
         let mut max_timestamp = last.map_or(NONE, |entry| entry.max_timestamp_before);
@@ -124,7 +125,7 @@ impl Log {
         let mut walk = Walk::new(
             self,
             WalkFrom {
-                segment_base,
+                segment,
                 position,
                 truncations,
             },
@@ -153,7 +154,7 @@ impl Log {
         blocks: u32,
     ) {
         let mut state = self.state.borrow_mut();
-        let Some(at) = state.segment_at(incomplete.segment_base) else {
+        let Some(at) = state.segment_named(incomplete.segment) else {
             return;
         };
         let is_same = state.truncations == incomplete.truncations
@@ -165,7 +166,7 @@ impl Log {
         segment.index.complete_with(entries);
         segment.index_blocks = Some(blocks);
         drop(state);
-        self.note_index_in_memory(incomplete.segment_base);
+        self.note_index_in_memory(incomplete.segment.base_offset);
     }
 
     /// Enters a segment's index into the list of those in memory, and lets the oldest go.

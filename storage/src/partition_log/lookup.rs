@@ -65,9 +65,8 @@ impl PartitionLog {
     pub async fn max_timestamp_offset(&self) -> Result<Option<TimestampOffset>, StorageError> {
         loop {
             self.log.check_readable()?;
-            let Some((segment_base, batch_offset, timestamp)) =
-                newest_timestamp(&self.log.state.borrow())
-            else {
+            let newest = newest_timestamp(&self.log.state.borrow());
+            let Some((segment_base, batch_offset, timestamp)) = newest else {
                 return Ok(None);
             };
             let Some(from) = self.log.walk_start(segment_base, batch_offset).await? else {
@@ -81,6 +80,8 @@ impl PartitionLog {
                 continue;
             };
             match walk.find_record(&batch, Wanted::Exactly(timestamp)).await? {
+                // Compaction took it meanwhile: another record is the newest now.
+                Ok(None) if newest_timestamp(&self.log.state.borrow()) != newest => {}
                 Ok(found) => return Ok(found),
                 Err(WalkEnd::Changed | WalkEnd::EndOfSegment) => {}
             }
@@ -158,7 +159,7 @@ impl Log {
             let entry = state.segments[at].index.floor_timestamp(timestamp);
             let position = entry.map_or(0, |entry| u64::from(entry.position));
             WalkFrom {
-                segment_base,
+                segment: state.segments[at].name(),
                 position,
                 truncations: state.truncations,
             }
@@ -207,7 +208,7 @@ impl Walk<'_> {
             .run()
             .copy(self.position(), self.position() + batch.bytes);
         let found = find_in_batch(&bytes, wanted).map_err(|error| {
-            let path = self.log().file_path(self.segment_base(), FileKind::Segment);
+            let path = self.log().path_of(self.segment(), FileKind::Segment);
             StorageError::corruption(&path, self.position(), "a readable batch", error)
         })?;
         Ok(Ok(found.map(|(timestamp, offset)| TimestampOffset {

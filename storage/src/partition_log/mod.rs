@@ -19,7 +19,9 @@ mod read_hints;
 mod retention;
 mod retention_rules;
 pub(crate) mod state;
+pub(crate) mod swap;
 pub(crate) mod tail_chunks;
+mod transactions;
 mod truncate;
 mod walk;
 mod write_behind;
@@ -33,6 +35,7 @@ use crate::engine::{Engine, Eviction};
 use crate::error::StorageError;
 use crate::journal::Sequence;
 use crate::log_id::{LogId, log_dir};
+use crate::segment::SegmentName;
 use crate::segment::files::{FileKind, file_path};
 pub use append::Appended;
 pub use lookup::TimestampOffset;
@@ -41,7 +44,7 @@ pub use read::ReadResult;
 pub use retention::{RetentionOutcome, SegmentRetention};
 pub use retention_rules::{Fate, Judgement};
 use state::LogState;
-pub(crate) use write_behind::sync_logs_dir;
+pub(crate) use write_behind::{aligned, sync_logs_dir};
 
 /// A partition log. Cloning gives another handle to the same log.
 #[derive(Clone)]
@@ -52,6 +55,12 @@ pub struct PartitionLog {
 impl From<Rc<Log>> for PartitionLog {
     fn from(log: Rc<Log>) -> Self {
         PartitionLog { log }
+    }
+}
+
+impl PartitionLog {
+    pub(crate) fn into_log(self) -> Rc<Log> {
+        self.log
     }
 }
 
@@ -79,6 +88,10 @@ pub struct Log {
     pub(crate) condition: Cell<Condition>,
     /// Its files are being written, synced or cut by one task.
     has_file_work: Cell<bool>,
+    /// The cleaner reads its segments and makes new ones beside them.
+    pub(crate) is_in_cleaning: Cell<bool>,
+    /// The cleaner has removed what an earlier process left in the directory.
+    pub(crate) is_tidied: Cell<bool>,
     /// Already in the commit observer's list.
     pub(crate) is_touched: Cell<bool>,
     /// Already in the queue of logs to write.
@@ -115,6 +128,8 @@ impl Log {
             me: me.clone(),
             condition: Cell::new(Condition::Open),
             has_file_work: Cell::new(false),
+            is_in_cleaning: Cell::new(false),
+            is_tidied: Cell::new(false),
             is_touched: Cell::new(false),
             is_flush_queued: Cell::new(false),
             is_aging: Cell::new(false),
@@ -130,8 +145,8 @@ impl Log {
         log_dir(&self.engine.data_dir, self.id, self.incarnation)
     }
 
-    pub(crate) fn file_path(&self, segment_base: i64, kind: FileKind) -> PathBuf {
-        file_path(&self.dir(), segment_base, kind)
+    pub(crate) fn path_of(&self, segment: SegmentName, kind: FileKind) -> PathBuf {
+        file_path(&self.dir(), segment, kind)
     }
 
     /// # Errors

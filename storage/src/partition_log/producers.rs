@@ -58,6 +58,21 @@ pub struct ProducerSummary {
     pub last_timestamp: i64,
 }
 
+/// The last that a producer wrote into a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LastWrite {
+    /// A batch of records.
+    Data {
+        /// Offset of its last record.
+        last_offset: i64,
+    },
+    /// Of this epoch nothing but transaction markers.
+    Marker {
+        /// The epoch.
+        epoch: i16,
+    },
+}
+
 /// One remembered batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ProducerBatch {
@@ -215,6 +230,32 @@ impl Producers {
             offset_delta: batch.last_offset_delta,
             timestamp: batch.max_timestamp,
         });
+    }
+
+    /// First offset of the oldest transaction that is open.
+    pub(crate) fn first_open_transaction(&self) -> Option<i64> {
+        let open = self
+            .by_id
+            .values()
+            .map(|producer| producer.transaction_first_offset);
+        open.filter(|offset| *offset != NONE).min()
+    }
+
+    /// For each producer what is the last that it wrote: compaction has to keep it.
+    pub(crate) fn last_writes(&self) -> HashMap<i64, LastWrite> {
+        let last_write = |(id, producer): (&i64, &Producer)| {
+            let batch = producer.batches.as_slice().last();
+            let write = match batch {
+                Some(batch) => LastWrite::Data {
+                    last_offset: batch.last_offset,
+                },
+                None => LastWrite::Marker {
+                    epoch: producer.epoch,
+                },
+            };
+            (*id, write)
+        };
+        self.by_id.iter().map(last_write).collect()
     }
 
     /// Forgets producers without an open transaction that wrote nothing since `before_ms`.

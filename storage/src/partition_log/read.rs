@@ -111,7 +111,10 @@ impl PartitionLog {
                 Some(Ok(result))
             }
             Err((segment_base, position, bad)) => {
-                let path = self.log.file_path(segment_base, FileKind::Segment);
+                let at = state.segment_for(segment_base);
+                let path = self
+                    .log
+                    .path_of(state.segments[at].name(), FileKind::Segment);
                 let expected = format!("{} {} (in memory)", bad.field, bad.expected);
                 Some(Err(StorageError::corruption(
                     &path, position, expected, bad.found,
@@ -227,7 +230,13 @@ impl Log {
             let state = self.state.borrow();
             match state.segments.get(state.segment_for(segment_base) + 1) {
                 Some(next) => segment_base = next.base_offset(),
-                None => return Ok(None),
+                // The log ends in a gap, where a truncation took a whole batch: nothing is there yet.
+                None => {
+                    return Ok(Some(ReadResult {
+                        next_offset: bounds.offset,
+                        ..ReadResult::default()
+                    }));
+                }
             }
         }
     }
@@ -259,7 +268,7 @@ impl Log {
         };
         let position = hint.map_or_else(indexed, |hint| hint.position);
         Ok(Some(WalkFrom {
-            segment_base,
+            segment: segment.name(),
             position,
             truncations,
         }))
@@ -274,7 +283,7 @@ impl Log {
     ) -> Result<Result<ReadResult, WalkEnd>, StorageError> {
         let verify = self.engine.config.verify_cold_reads;
         let came_from = WalkFrom {
-            segment_base: walk.segment_base(),
+            segment: walk.segment(),
             position: walk.position(),
             truncations: self.state.borrow().truncations,
         };

@@ -13,7 +13,7 @@ use super::{Log, PartitionLog};
 use crate::engine::Removal;
 use crate::error::StorageError;
 use crate::journal::{RecordView, Sequence};
-use crate::segment::Segment;
+use crate::segment::{Segment, SegmentName};
 
 /// What a retention sweep did to a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -163,7 +163,7 @@ impl Log {
     }
 
     /// Has the files of `segments` deleted once `sequence` is durable.
-    pub(super) fn remove_segments(&self, segments: Vec<i64>, sequence: Sequence) {
+    pub(crate) fn remove_segments(&self, segments: Vec<SegmentName>, sequence: Sequence) {
         let Some(log) = self.me.upgrade() else { return };
         self.engine.queue_removal(Removal {
             sequence,

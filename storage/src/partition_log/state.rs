@@ -12,14 +12,14 @@ use super::producers::Producers;
 use super::read_hints::ReadHints;
 use super::tail_chunks::TailChunks;
 use crate::engine::Eviction;
-use crate::segment::Segment;
 use crate::segment::batch_header::{BatchHeader, HEADER_BYTES};
+use crate::segment::{Segment, SegmentName};
 
 /// What a transition took out of a log.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Dropped {
-    /// Base offsets of segments whose files are to be deleted.
-    pub(crate) segments: Vec<i64>,
+    /// Segments whose files are to be deleted.
+    pub(crate) segments: Vec<SegmentName>,
     /// Bytes that were to be written and now need not be.
     pub(crate) unwritten_bytes: u64,
     /// Memory of tail chunks given back.
@@ -39,6 +39,8 @@ pub(crate) struct LogState {
     pub(crate) epochs: LeaderEpochs,
     pub(crate) producers: Producers,
     pub(crate) read_hints: ReadHints,
+    /// Below this offset compaction has been: no key has two records there.
+    pub(crate) cleaned_to: i64,
     /// Counts truncations: what was found out before one says nothing after it.
     pub(crate) truncations: u64,
 }
@@ -55,6 +57,7 @@ impl LogState {
             epochs: LeaderEpochs::default(),
             producers: Producers::default(),
             read_hints: ReadHints::default(),
+            cleaned_to: 0,
             truncations: 0,
         }
     }
@@ -84,6 +87,12 @@ impl LogState {
         self.segments
             .binary_search_by_key(&base, Segment::base_offset)
             .ok()
+    }
+
+    /// Index of the segment with this very name, if the log still has it.
+    pub(crate) fn segment_named(&self, name: SegmentName) -> Option<usize> {
+        self.segment_at(name.base_offset)
+            .filter(|at| self.segments[*at].name() == name)
     }
 
     pub(crate) fn is_sealed(&self, segment: usize) -> bool {
@@ -177,7 +186,7 @@ impl LogState {
         self.epochs.truncate_start(offset);
         for segment in self.segments.drain(..self.segment_for(offset)) {
             dropped.unwritten_bytes += segment.unwritten();
-            dropped.segments.push(segment.base_offset());
+            dropped.segments.push(segment.name());
         }
         dropped.chunk_bytes = self.chunks.drop_below(self.segments[0].base_offset()) as u64;
         assert!(self.check_invariants());

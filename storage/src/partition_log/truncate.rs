@@ -23,7 +23,7 @@ use crate::error::StorageError;
 use crate::journal::RecordView;
 use crate::segment::batch_header::NONE;
 use crate::segment::files::FileKind;
-use crate::segment::{Segment, SegmentExtent, block_floor};
+use crate::segment::{Segment, SegmentExtent, SegmentName, block_floor};
 
 /// Where a log is to be cut.
 struct Cut {
@@ -76,6 +76,8 @@ impl Log {
     async fn truncate_to(self: &Rc<Self>, to: i64) -> Result<(), StorageError> {
         let committed = self.engine.committed(self.engine.last_sequence()).await;
         self.fail_on_error(committed)?;
+        // A segment begun again after the cut may get the name of one that waits to be removed.
+        self.engine.wait_for_removals().await?;
         // Everything below the log end is made durable in segments first: then the entry that goes
         // into the journal has to carry one block at most.
         let end = {
@@ -102,12 +104,11 @@ impl Log {
             let segment = &state.segments[state.segment_for(to)];
             (segment.extent, state.truncations)
         };
-        let segment_base = extent.base_offset;
         // Timestamps have to be known again from the segment's start: its whole headers are walked.
         let mut walk = Walk::new(
             self,
             WalkFrom {
-                segment_base,
+                segment: extent.name(),
                 position: 0,
                 truncations,
             },
@@ -121,19 +122,13 @@ impl Log {
             if batch.last_offset() >= to {
                 break;
             }
-            if walk.position() == 0 {
-                extent.first_timestamp = batch.max_timestamp;
-            }
-            if batch.max_timestamp > extent.max_timestamp {
-                (extent.max_timestamp, extent.max_timestamp_batch) =
-                    (batch.max_timestamp, batch.base_offset);
-            }
+            extent.note_timestamps(&batch, walk.position() == 0);
             walk.advance(&batch, walk.position() + batch.bytes);
         }
         extent.bytes = walk.position();
         let tail = self
             .read_range(
-                segment_base,
+                extent.name(),
                 truncations,
                 block_floor(extent.bytes),
                 extent.bytes,
@@ -148,7 +143,7 @@ impl Log {
 
     async fn read_range(
         self: &Rc<Self>,
-        segment_base: i64,
+        segment: SegmentName,
         truncations: u64,
         from: u64,
         to: u64,
@@ -156,7 +151,7 @@ impl Log {
         let mut walk = Walk::new(
             self,
             WalkFrom {
-                segment_base,
+                segment,
                 position: from,
                 truncations,
             },
@@ -170,32 +165,34 @@ impl Log {
     /// The producer states before `to`: from the newest usable snapshot at or below, and the
     /// batches from there on.
     async fn producers_before(self: &Rc<Self>, to: i64) -> Result<Producers, StorageError> {
-        let bases: Vec<i64> = {
+        let names: Vec<SegmentName> = {
             let state = self.state.borrow();
             let below = state
                 .segments
                 .iter()
                 .filter(|segment| segment.base_offset() <= to);
-            below.map(Segment::base_offset).collect()
+            below.map(Segment::name).collect()
         };
         let mut producers = Producers::default();
         let mut first = 0;
-        for (at, base) in bases.iter().enumerate().rev() {
-            let path = self.file_path(*base, FileKind::Producers);
+        for (at, name) in names.iter().enumerate().rev() {
+            let path = self.path_of(*name, FileKind::Producers);
             let Ok(file) = dir::read_file(&path).await else {
                 continue;
             };
-            if let Some(snapshot) = producer_snapshot::decode(self.incarnation, *base, &file) {
+            if let Some(snapshot) =
+                producer_snapshot::decode(self.incarnation, name.base_offset, &file)
+            {
                 (producers, first) = (snapshot, at);
                 break;
             }
         }
-        for segment_base in &bases[first..] {
+        for name in &names[first..] {
             let truncations = self.state.borrow().truncations;
             let mut walk = Walk::new(
                 self,
                 WalkFrom {
-                    segment_base: *segment_base,
+                    segment: *name,
                     position: 0,
                     truncations,
                 },
@@ -212,7 +209,7 @@ impl Log {
     }
 
     /// The log's checkpoint entry as it will be after the cut, and the segments that go.
-    fn encode_cut(&self, cut: &Cut, producers: Producers) -> (Vec<u8>, Vec<i64>) {
+    fn encode_cut(&self, cut: &Cut, producers: Producers) -> (Vec<u8>, Vec<SegmentName>) {
         let state = self.state.borrow();
         let mut after = LogState::new(0);
         (after.log_start, after.log_end) = (state.log_start, cut.log_end);
@@ -220,6 +217,7 @@ impl Log {
         after.producers = producers;
         after.epochs = LeaderEpochs::clone(&state.epochs);
         after.epochs.truncate_end(cut.log_end);
+        after.cleaned_to = state.cleaned_to.min(cut.log_end);
         let kept = state
             .segments
             .iter()
@@ -248,11 +246,11 @@ impl Log {
             to_sync, None,
             "the entry of a truncation carries what is not in segments"
         );
-        let dropped = state.segments.iter().map(Segment::base_offset);
+        let dropped = state.segments.iter().map(Segment::name);
         (
             entry,
             dropped
-                .filter(|base| *base > cut.extent.base_offset)
+                .filter(|name| name.base_offset > cut.extent.base_offset)
                 .collect(),
         )
     }
@@ -262,7 +260,7 @@ impl Log {
         self: &Rc<Self>,
         cut: &Cut,
         entry: &[u8],
-        dropped: Vec<i64>,
+        dropped: Vec<SegmentName>,
     ) -> Result<(), StorageError> {
         let journal = &self.engine.journal;
         let incarnation = self.incarnation;
@@ -289,7 +287,7 @@ impl Log {
         if !dropped.is_empty() {
             self.remove_segment_files(&dropped).await?;
         }
-        self.cut_files(segment_base, position).await
+        self.cut_files(cut.extent.name(), position).await
     }
 
     /// Replaces the state by the one that replay would make of the journaled entry.
@@ -315,12 +313,12 @@ impl Log {
     /// data by anyone who looks at them alone.
     async fn cut_files(
         self: &Rc<Self>,
-        segment_base: i64,
+        segment: SegmentName,
         position: u64,
     ) -> Result<(), StorageError> {
         for (kind, bytes) in [(FileKind::Segment, position), (FileKind::Index, 0)] {
-            let path = self.file_path(segment_base, kind);
-            let Ok(file) = self.open_file(segment_base, kind).await else {
+            let path = self.path_of(segment, kind);
+            let Ok(file) = self.open_named(segment, kind).await else {
                 continue;
             };
             file.truncate(bytes)
@@ -330,7 +328,7 @@ impl Log {
                 .await
                 .map_err(|e| StorageError::io("fdatasync", &path, e))?;
         }
-        self.with_segment(segment_base, |segment| {
+        self.with_segment(segment.base_offset, |segment| {
             segment.allocated = position;
             // The index file is empty now; what the segment holds is walked when it is asked for.
             segment.index_blocks = None;

@@ -16,6 +16,7 @@ use super::Log;
 use super::byte_run::ByteRun;
 use crate::cache::{Found, Load, WindowKey};
 use crate::error::StorageError;
+use crate::segment::SegmentName;
 use crate::segment::batch_header::{BadHeader, BatchHeader, HEADER_BYTES};
 use crate::segment::block_ceil;
 use crate::segment::files::FileKind;
@@ -23,7 +24,7 @@ use crate::segment::files::FileKind;
 /// A place in a segment to walk from; the log's truncations say until when it means anything.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WalkFrom {
-    pub(super) segment_base: i64,
+    pub(super) segment: SegmentName,
     pub(super) position: u64,
     pub(super) truncations: u64,
 }
@@ -42,7 +43,7 @@ pub(super) struct Walk<'a> {
 pub(super) enum WalkEnd {
     /// The segment ends here.
     EndOfSegment,
-    /// The segment was dropped, or the log truncated.
+    /// The segment was dropped or rewritten, or the log truncated.
     Changed,
 }
 
@@ -59,7 +60,7 @@ impl<'a> Walk<'a> {
             log,
             from,
             run: ByteRun::new(from.position),
-            offset_min: from.segment_base,
+            offset_min: from.segment.base_offset,
         }
     }
 
@@ -73,7 +74,11 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn segment_base(&self) -> i64 {
-        self.from.segment_base
+        self.from.segment.base_offset
+    }
+
+    pub(super) fn segment(&self) -> SegmentName {
+        self.from.segment
     }
 
     /// The bytes held: from the last batch looked at (or from where the walk was told to keep).
@@ -199,9 +204,7 @@ impl<'a> Walk<'a> {
         if let Source::None(end) = self.log.source_of(self.from, at) {
             return Ok(Err(end));
         }
-        let path = self
-            .log
-            .file_path(self.from.segment_base, FileKind::Segment);
+        let path = self.log.path_of(self.from.segment, FileKind::Segment);
         if error.kind() == io::ErrorKind::NotFound {
             return Err(StorageError::corruption(
                 &path,
@@ -225,9 +228,7 @@ impl<'a> Walk<'a> {
     }
 
     fn corruption(&self, bad: BadHeader) -> StorageError {
-        let path = self
-            .log
-            .file_path(self.from.segment_base, FileKind::Segment);
+        let path = self.log.path_of(self.from.segment, FileKind::Segment);
         let expected = format!("{} {}", bad.field, bad.expected);
         StorageError::corruption(&path, self.from.position, expected, bad.found)
     }
@@ -238,7 +239,7 @@ impl Log {
     fn source_of(&self, from: WalkFrom, at: u64) -> Source {
         let state = self.state.borrow();
         let Some(segment) = state
-            .segment_at(from.segment_base)
+            .segment_named(from.segment)
             .map(|index| &state.segments[index])
         else {
             return Source::None(WalkEnd::Changed);
@@ -250,7 +251,7 @@ impl Log {
             return Source::None(WalkEnd::EndOfSegment);
         }
         let mut valid_to = segment.written;
-        for (chunk, owned_to) in state.chunks.of_segment(from.segment_base) {
+        for (chunk, owned_to) in state.chunks.of_segment(from.segment.base_offset) {
             if chunk.start > at {
                 valid_to = valid_to.min(chunk.start);
                 break;
@@ -262,7 +263,7 @@ impl Log {
         assert!(
             at < valid_to,
             "segment {} at {at} is neither in memory nor written",
-            from.segment_base
+            from.segment.base_offset
         );
         Source::Disk { valid_to }
     }
@@ -307,7 +308,7 @@ impl Log {
         WindowKey {
             incarnation: self.incarnation,
             truncations: from.truncations,
-            segment_base: from.segment_base,
+            segment: from.segment,
             number,
         }
     }
@@ -327,7 +328,7 @@ impl Log {
         let window_bytes = self.engine.read_cache.window_bytes();
         let from = key.number * window_bytes;
         let to = block_ceil(valid_to).min(from + window_bytes);
-        let file = match self.open_file(key.segment_base, FileKind::Segment).await {
+        let file = match self.open_named(key.segment, FileKind::Segment).await {
             Ok(file) => file,
             Err(StorageError::Io { source, .. }) => return Err(source),
             Err(_) => return Err(io::ErrorKind::Other.into()),

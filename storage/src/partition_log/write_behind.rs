@@ -17,9 +17,9 @@ use super::{Condition, FileWork, Log};
 use crate::checkpoint::entry::SegmentPosition;
 use crate::error::StorageError;
 use crate::log_id::logs_dir;
-use crate::segment::files::FileKind;
+use crate::segment::files::{FileKind, rewritten_segment};
 use crate::segment::index_file::{BLOCK_ENTRIES, BlockOwner, encode_block};
-use crate::segment::{Segment, block_ceil, block_floor};
+use crate::segment::{Segment, SegmentName, block_ceil, block_floor};
 
 /// Greatest single write to a segment.
 const WRITE_BYTES_MAX: u64 = 1 << 20;
@@ -29,7 +29,7 @@ const ALLOCATE_FROM: u64 = 64 << 10;
 
 /// The next write that a log needs.
 struct NextWrite {
-    segment_base: i64,
+    segment: SegmentName,
     from: u64,
     /// The segment's bytes up to here are in the file afterwards.
     to: u64,
@@ -74,7 +74,7 @@ impl Log {
     }
 
     /// As [`Self::fail_on_error`]; but what a log needs that is deleted by now does not matter.
-    fn settle(&self, result: Result<(), StorageError>) -> Result<(), StorageError> {
+    pub(crate) fn settle(&self, result: Result<(), StorageError>) -> Result<(), StorageError> {
         if self.condition.get() == Condition::Deleted {
             Ok(())
         } else {
@@ -113,13 +113,13 @@ impl Log {
     }
 
     async fn sync_segment(self: &Rc<Self>, segment_base: i64) -> Result<(), StorageError> {
-        let Some((written, is_linked)) =
-            self.with_segment(segment_base, |s| (s.written, s.is_linked))
+        let Some((name, written, is_linked)) =
+            self.with_segment(segment_base, |s| (s.name(), s.written, s.is_linked))
         else {
             return Ok(());
         };
-        let path = self.file_path(segment_base, FileKind::Segment);
-        let file = self.open_file(segment_base, FileKind::Segment).await?;
+        let path = self.path_of(name, FileKind::Segment);
+        let file = self.open_named(name, FileKind::Segment).await?;
         file.sync_data()
             .await
             .map_err(|e| StorageError::io("fdatasync", &path, e))?;
@@ -144,7 +144,7 @@ impl Log {
     async fn write_all(self: &Rc<Self>, _work: &FileWork) -> Result<(), StorageError> {
         while let Some(next) = self.next_write() {
             let file = self.file_for_writing(&next).await?;
-            let path = || self.file_path(next.segment_base, FileKind::Segment);
+            let path = || self.path_of(next.segment, FileKind::Segment);
             let written = file
                 .write_at(next.from, next.blocks.clone(), Durability::Buffered)
                 .await;
@@ -156,7 +156,7 @@ impl Log {
                     .map_err(|e| StorageError::io("truncate", &path(), e))?;
             }
             self.note_written(&next);
-            self.write_derived(next.segment_base).await?;
+            self.write_derived(next.segment).await?;
         }
         Ok(())
     }
@@ -184,7 +184,7 @@ impl Log {
             // The last block of a sealed segment was padded when it was sealed.
             let blocks = chunk.slice(from, block_ceil(to));
             return Some(NextWrite {
-                segment_base: base,
+                segment: segment.name(),
                 from,
                 to,
                 blocks,
@@ -196,11 +196,9 @@ impl Log {
 
     /// The segment's file, made when it does not exist, with space for the write allocated.
     async fn file_for_writing(self: &Rc<Self>, next: &NextWrite) -> Result<File, StorageError> {
-        let file = self
-            .open_or_create(next.segment_base, FileKind::Segment)
-            .await?;
+        let file = self.open_or_create(next.segment, FileKind::Segment).await?;
         let allocated = self
-            .with_segment(next.segment_base, |segment| segment.allocated)
+            .with_segment(next.segment.base_offset, |segment| segment.allocated)
             .unwrap_or(u64::MAX);
         if next.to > allocated && next.from >= ALLOCATE_FROM && !next.ends_segment {
             self.allocate_ahead(&file, next).await;
@@ -222,7 +220,7 @@ impl Log {
         let limit = self.config.borrow().segment_bytes.max(block_ceil(next.to));
         let upto = block_floor((next.from + step).min(limit)).max(block_ceil(next.to));
         if file.allocate(next.from, upto - next.from).await.is_ok() {
-            self.with_segment(next.segment_base, |segment| segment.allocated = upto);
+            self.with_segment(next.segment.base_offset, |segment| segment.allocated = upto);
         }
     }
 
@@ -230,7 +228,7 @@ impl Log {
         if self.condition.get() == Condition::Deleted {
             return;
         }
-        let written = self.with_segment(next.segment_base, |segment| {
+        let written = self.with_segment(next.segment.base_offset, |segment| {
             assert_eq!(segment.written, next.from, "segments are written in order");
             segment.written = next.to;
             segment.check_invariants();
@@ -243,22 +241,22 @@ impl Log {
     }
 
     /// Writes what is derived from the segment: full index blocks, producer states.
-    async fn write_derived(self: &Rc<Self>, segment_base: i64) -> Result<(), StorageError> {
+    async fn write_derived(self: &Rc<Self>, name: SegmentName) -> Result<(), StorageError> {
         let snapshot = self
-            .with_segment(segment_base, |segment| segment.producer_snapshot.take())
+            .with_segment(name.base_offset, |segment| segment.producer_snapshot.take())
             .flatten();
         if let Some(snapshot) = snapshot {
-            let path = self.file_path(segment_base, FileKind::Producers);
+            let path = self.path_of(name, FileKind::Producers);
             let written = dir::write_file_atomic(&path, &snapshot).await;
             written.map_err(|e| StorageError::io("write", &path, e))?;
         }
-        while let Some((number, block)) = self.next_index_block(segment_base) {
-            let file = self.open_or_create(segment_base, FileKind::Index).await?;
+        while let Some((number, block)) = self.next_index_block(name.base_offset) {
+            let file = self.open_or_create(name, FileKind::Index).await?;
             let at = u64::from(number) * BLOCK_BYTES as u64;
-            let path = || self.file_path(segment_base, FileKind::Index);
+            let path = || self.path_of(name, FileKind::Index);
             let written = file.write_at(at, block, Durability::Buffered).await;
             written.map_err(|e| StorageError::io("write", &path(), e))?;
-            self.with_segment(segment_base, |segment| {
+            self.with_segment(name.base_offset, |segment| {
                 segment.index_blocks = Some(number + 1);
             });
         }
@@ -288,23 +286,29 @@ impl Log {
 
     /// Deletes the files of segments that the log no longer has, durably. Files that are gone already
     /// are fine: a replay repeats what was decided. To be called with the right to work on files.
-    pub(crate) async fn remove_segment_files(&self, segments: &[i64]) -> Result<(), StorageError> {
+    pub(crate) async fn remove_segment_files(
+        &self,
+        segments: &[SegmentName],
+    ) -> Result<(), StorageError> {
         let log_dir = self.dir();
         let exists = dir::exists(&log_dir).await;
         if !exists.map_err(|e| StorageError::io("look for", &log_dir, e))? {
             return Ok(());
         }
-        for segment_base in segments {
-            let is_gone = self.with_segment(*segment_base, |_| ()).is_none();
-            assert!(
-                is_gone,
-                "segment {segment_base} is in use and was to be deleted"
+        for segment in segments {
+            let in_its_place = self.with_segment(segment.base_offset, |other| other.name());
+            assert_ne!(
+                in_its_place,
+                Some(*segment),
+                "a segment is in use and was to be deleted"
             );
-            self.engine
-                .files
-                .forget_segment(self.incarnation, *segment_base);
+            self.engine.files.forget_segment(self.incarnation, *segment);
             for kind in FileKind::ALL {
-                let path = self.file_path(*segment_base, kind);
+                // The states before a segment are the same after it was rewritten.
+                if kind == FileKind::Producers && in_its_place.is_some() {
+                    continue;
+                }
+                let path = self.path_of(*segment, kind);
                 match dir::remove_file(&path).await {
                     Ok(()) => {}
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -316,35 +320,65 @@ impl Log {
         synced.map_err(|e| StorageError::io("fsync directory", &log_dir, e))
     }
 
+    /// Deletes files of rewritten segments that the log does not have: a stop came before the swap.
+    /// Answers how many. Only for the cleaner, which makes such files: none appears meanwhile.
+    pub(crate) async fn remove_unknown_segments(&self) -> Result<usize, StorageError> {
+        let log_dir = self.dir();
+        let exists = dir::exists(&log_dir).await;
+        if !exists.map_err(|e| StorageError::io("look for", &log_dir, e))? {
+            return Ok(0);
+        }
+        let entries = dir::read_dir(&log_dir).await;
+        let entries = entries.map_err(|e| StorageError::io("list", &log_dir, e))?;
+        let mut removed = 0;
+        for entry in entries {
+            let Some(name) = rewritten_segment(&entry.name) else {
+                continue;
+            };
+            if self.state.borrow().segment_named(name).is_some() {
+                continue;
+            }
+            let path = log_dir.join(&entry.name);
+            match dir::remove_file(&path).await {
+                Ok(()) => removed += 1,
+                // On its way out already.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(StorageError::io("delete", &path, e)),
+            }
+        }
+        Ok(removed)
+    }
+
     /// Opens a file that exists.
-    pub(super) async fn open_file(
+    pub(crate) async fn open_named(
         &self,
-        segment_base: i64,
+        segment: SegmentName,
         kind: FileKind,
     ) -> Result<File, StorageError> {
-        let path = self.file_path(segment_base, kind);
-        let opened = self.open_path(segment_base, kind, &path).await;
+        let path = self.path_of(segment, kind);
+        let opened = self.open_path(segment, kind, &path).await;
         opened.map_err(|e| StorageError::io("open", &path, e))
     }
 
-    async fn open_path(&self, segment_base: i64, kind: FileKind, path: &Path) -> io::Result<File> {
+    async fn open_path(
+        &self,
+        segment: SegmentName,
+        kind: FileKind,
+        path: &Path,
+    ) -> io::Result<File> {
         self.engine
             .files
-            .open(
-                (self.incarnation, segment_base, kind),
-                path,
-                OpenMode::ReadWrite,
-            )
+            .open((self.incarnation, segment, kind), path, OpenMode::ReadWrite)
             .await
     }
 
     async fn open_or_create(
         &self,
-        segment_base: i64,
+        segment: SegmentName,
         kind: FileKind,
     ) -> Result<File, StorageError> {
-        let path = self.file_path(segment_base, kind);
-        match self.open_path(segment_base, kind, &path).await {
+        let path = self.path_of(segment, kind);
+        match self.open_path(segment, kind, &path).await {
             Ok(file) => return Ok(file),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(StorageError::io("open", &path, e)),
@@ -355,7 +389,7 @@ impl Log {
         self.engine
             .log_dirs_made
             .set(self.engine.log_dirs_made.get() + 1);
-        let key = (self.incarnation, segment_base, kind);
+        let key = (self.incarnation, segment, kind);
         let created = self
             .engine
             .files
@@ -364,7 +398,7 @@ impl Log {
         created.map_err(|e| StorageError::io("create", &path, e))
     }
 
-    pub(super) fn with_segment<T>(
+    pub(crate) fn with_segment<T>(
         &self,
         segment_base: i64,
         change: impl FnOnce(&mut Segment) -> T,

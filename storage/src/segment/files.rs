@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use runtime::{File, OpenMode};
 
+use super::SegmentName;
+
 /// Kinds of files in a log directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FileKind {
@@ -32,13 +34,34 @@ impl FileKind {
     pub(crate) const ALL: [FileKind; 3] = [FileKind::Segment, FileKind::Index, FileKind::Producers];
 }
 
-/// The file of `kind` of the segment at `base_offset`.
-pub(crate) fn file_path(log_dir: &Path, base_offset: i64, kind: FileKind) -> PathBuf {
-    log_dir.join(format!("{base_offset:020}.{}", kind.extension()))
+/// The file of `kind` of a segment. Producer states are the same whatever became of the segment.
+pub(crate) fn file_path(log_dir: &Path, segment: SegmentName, kind: FileKind) -> PathBuf {
+    let SegmentName {
+        base_offset,
+        version,
+    } = segment;
+    let extension = kind.extension();
+    if version == 0 || kind == FileKind::Producers {
+        log_dir.join(format!("{base_offset:020}.{extension}"))
+    } else {
+        log_dir.join(format!("{base_offset:020}-{version}.{extension}"))
+    }
+}
+
+/// The segment whose rewritten file (or index) has this name; `None`: it is another file.
+pub(crate) fn rewritten_segment(file_name: &str) -> Option<SegmentName> {
+    let (stem, extension) = file_name.split_once('.')?;
+    let (base_offset, version) = stem.split_once('-')?;
+    let is_ours = base_offset.len() == 20 && ["log", "index"].contains(&extension);
+    let name = SegmentName {
+        base_offset: base_offset.parse().ok()?,
+        version: version.parse().ok()?,
+    };
+    (is_ours && name.version > 0).then_some(name)
 }
 
 /// Which file: log incarnation, segment, kind.
-type FileKey = (u64, i64, FileKind);
+type FileKey = (u64, SegmentName, FileKind);
 
 /// Open files by key.
 pub(crate) struct OpenFiles {
@@ -121,10 +144,10 @@ impl OpenFiles {
     }
 
     /// Lets go of the files of one segment.
-    pub(crate) fn forget_segment(&self, incarnation: u64, base_offset: i64) {
+    pub(crate) fn forget_segment(&self, incarnation: u64, segment: SegmentName) {
         let mut state = self.state.borrow_mut();
         for kind in FileKind::ALL {
-            state.remove((incarnation, base_offset, kind));
+            state.remove((incarnation, segment, kind));
         }
     }
 
@@ -140,5 +163,39 @@ impl OpenFiles {
     /// Lets go of every file.
     pub(crate) fn forget_all(&self) {
         *self.state.borrow_mut() = OpenFilesState::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rewritten_segments_are_told_by_their_names() {
+        let check = |base_offset, version, kind| {
+            let name = SegmentName {
+                base_offset,
+                version,
+            };
+            let path = file_path(Path::new("/log"), name, kind);
+            let file_name = path.file_name().and_then(|name| name.to_str());
+            let found = rewritten_segment(file_name.expect("a name"));
+            (found == Some(name), found.is_some())
+        };
+        for kind in [FileKind::Segment, FileKind::Index] {
+            assert_eq!(check(77, 3, kind), (true, true));
+            assert_eq!(check(i64::MAX, u32::MAX, kind), (true, true));
+            assert_eq!(check(77, 0, kind), (false, false));
+        }
+        assert_eq!(check(77, 3, FileKind::Producers), (false, false));
+        for other in [
+            "",
+            "x-1.log",
+            "1-1.log",
+            "00000000000000000000-1.tmp",
+            "-.log",
+        ] {
+            assert_eq!(rewritten_segment(other), None, "{other}");
+        }
     }
 }

@@ -28,11 +28,23 @@ pub(crate) fn block_ceil(position: u64) -> u64 {
     position.next_multiple_of(BLOCK)
 }
 
+/// Which file a segment's batches are in. Two segments of a log never have the same name, one
+/// after the other, while anything of the first may still be read or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SegmentName {
+    /// Offset from which the segment may hold records.
+    pub(crate) base_offset: i64,
+    /// 0: as it was appended; each compaction gives a greater one.
+    pub(crate) version: u32,
+}
+
 /// What is durable of a segment besides its bytes: its line in a checkpoint entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentExtent {
-    /// Offset from which the segment may hold records; the file's name.
+    /// Offset from which the segment may hold records.
     pub(crate) base_offset: i64,
+    /// Which writing of its file it is (see [`SegmentName`]).
+    pub(crate) version: u32,
     /// Bytes of its batches.
     pub(crate) bytes: u64,
     /// Greatest timestamp of its batches; −1: none.
@@ -46,6 +58,25 @@ pub(crate) struct SegmentExtent {
 }
 
 impl SegmentExtent {
+    pub(crate) fn name(&self) -> SegmentName {
+        SegmentName {
+            base_offset: self.base_offset,
+            version: self.version,
+        }
+    }
+
+    /// Takes the timestamps of the segment's next batch in. One without records (compaction keeps
+    /// such for what its header says) has none that a lookup could find.
+    pub(crate) fn note_timestamps(&mut self, batch: &BatchHeader, is_first: bool) {
+        if is_first {
+            self.first_timestamp = batch.max_timestamp;
+        }
+        if batch.record_count > 0 && batch.max_timestamp > self.max_timestamp {
+            self.max_timestamp = batch.max_timestamp;
+            self.max_timestamp_batch = batch.base_offset;
+        }
+    }
+
     /// The time by which retention judges the segment: the smaller of what producers say and what
     /// the broker saw, so that a timestamp in the future cannot pin the log.
     pub(crate) fn retention_time_ms(&self) -> i64 {
@@ -82,6 +113,7 @@ impl Segment {
         Segment {
             extent: SegmentExtent {
                 base_offset,
+                version: 0,
                 bytes: 0,
                 max_timestamp: NONE,
                 max_timestamp_batch: NONE,
@@ -120,6 +152,10 @@ impl Segment {
         self.extent.base_offset
     }
 
+    pub(crate) fn name(&self) -> SegmentName {
+        self.extent.name()
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.extent.bytes
     }
@@ -152,15 +188,15 @@ impl Segment {
             position,
             self.extent.max_timestamp,
         );
-        if position == 0 {
-            self.extent.first_timestamp = batch.max_timestamp;
-        }
-        if batch.max_timestamp > self.extent.max_timestamp {
-            self.extent.max_timestamp = batch.max_timestamp;
-            self.extent.max_timestamp_batch = batch.base_offset;
-        }
+        self.extent.note_timestamps(batch, position == 0);
         self.extent.last_append_ms = self.extent.last_append_ms.max(now_ms);
         self.extent.bytes += batch.bytes;
+    }
+
+    /// Everything is in the file for good.
+    pub(crate) fn note_durable(&mut self) {
+        (self.written, self.synced) = (self.extent.bytes, self.extent.bytes);
+        (self.is_linked, self.producer_snapshot) = (true, None);
     }
 
     pub(crate) fn check_invariants(&self) {

@@ -400,3 +400,23 @@ fn an_empty_log_has_no_times() {
         assert_eq!(log.read(0, 100, 0).await.expect("read").bytes, 0);
     });
 }
+
+/// A truncation into a batch takes all of it: the log ends in a gap, and a reader there finds nothing.
+#[test]
+fn a_gap_at_the_end_of_a_log_reads_as_empty() {
+    run(&Disk::new(), async {
+        let storage = open().await;
+        let log = storage
+            .create_log(log_id(1), small_log())
+            .await
+            .expect("create");
+        append(&storage, &log, Spec::new(1, 3, 100)).await;
+        append(&storage, &log, Spec::new(2, 4, 100)).await;
+        log.truncate(5).await.expect("truncate");
+        for (offset, bytes) in [(0, true), (3, false), (4, false), (5, false)] {
+            let read = log.read(offset, 1000, i64::MAX).await.expect("read");
+            assert_eq!(read.bytes > 0, bytes, "at {offset}");
+        }
+        storage.close().await.expect("close");
+    });
+}

@@ -61,7 +61,7 @@ fn a_group_with_any_bit_changed_is_not_whole() {
 
 fn any_record() -> impl Strategy<Value = (u8, u64, i64, u64, Vec<u8>)> {
     let bytes = prop::collection::vec(any::<u8>(), 0..300);
-    (0u8..10, any::<u64>(), any::<i64>(), any::<u64>(), bytes)
+    (0u8..11, any::<u64>(), any::<i64>(), any::<u64>(), bytes)
 }
 
 fn view(
@@ -105,7 +105,11 @@ fn view(
             incarnation,
             base_offset: offset,
         },
-        _ => RecordView::Extent { incarnation },
+        9 => RecordView::Extent { incarnation },
+        _ => RecordView::Compact {
+            incarnation,
+            swap: bytes,
+        },
     }
 }
 
