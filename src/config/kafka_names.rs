@@ -70,10 +70,25 @@ impl Config {
             let default = find_broker_config(name).and_then(|definition| definition.default);
             !value.is_empty() && default != Some(value.as_str())
         };
+        let pairs = pairs.into_iter().chain(self.cleaner_names());
         pairs
-            .into_iter()
             .filter(is_set)
             .map(|(name, value)| (name.to_owned(), value))
             .collect()
+    }
+
+    fn cleaner_names(&self) -> [(&'static str, String); 3] {
+        let compaction = &self.compaction;
+        [
+            ("log.cleaner.backoff.ms", compaction.interval_ms.to_string()),
+            (
+                "log.cleaner.dedupe.buffer.size",
+                compaction.map_bytes.to_string(),
+            ),
+            (
+                "log.cleaner.io.max.bytes.per.second",
+                format!("{}.0", compaction.io_bytes_per_second),
+            ),
+        ]
     }
 }

@@ -86,6 +86,8 @@ pub struct Config {
     pub net: NetConfig,
     /// Journal and write-behind.
     pub storage: StorageSettings,
+    /// Compaction of logs.
+    pub compaction: CompactionSettings,
     /// Defaults of topics.
     pub topics: TopicSettings,
     /// Fetch limits.
@@ -126,6 +128,17 @@ pub struct StorageSettings {
     pub open_files_max: usize,
     /// Whether cold reads are checked.
     pub verify_cold_reads: bool,
+}
+
+/// Compaction of one shard's logs.
+#[derive(Debug, Clone, Copy)]
+pub struct CompactionSettings {
+    /// Interval of looking for dirty logs in milliseconds.
+    pub interval_ms: u64,
+    /// Memory for keys in bytes.
+    pub map_bytes: usize,
+    /// Bytes read and written in a second.
+    pub io_bytes_per_second: u64,
 }
 
 /// Defaults of topics.
@@ -269,6 +282,11 @@ impl Values {
                 dirty_bytes_max: self.number("storage.dirty_bytes_max") as u64,
                 open_files_max: self.number("storage.open_files_max") as usize,
                 verify_cold_reads: self.text("storage.verify_cold_reads") == "true",
+            },
+            compaction: CompactionSettings {
+                interval_ms: self.number("compaction.interval_ms") as u64,
+                map_bytes: self.number("compaction.map_bytes") as usize,
+                io_bytes_per_second: self.number("compaction.io_bytes_per_second") as u64,
             },
             topics: TopicSettings {
                 auto_create: self.text("topics.auto_create") == "true",

@@ -180,6 +180,24 @@ pub const SETTINGS: &[Setting] = &[
         "Check the CRC of batches that are read back from disk before they are served.",
     ),
     setting(
+        "compaction.interval_ms",
+        integer(10, 86_400_000, "ms"),
+        "15000",
+        "How often a shard looks for compacted topics that need cleaning (Kafka: log.cleaner.backoff.ms).",
+    ),
+    setting(
+        "compaction.map_bytes",
+        bytes(64 * KIB, 64 * GIB),
+        "16MiB",
+        "Memory of a shard for the keys of one cleaning, 24 bytes each; with more keys it takes several (Kafka: log.cleaner.dedupe.buffer.size). Taken from memory.budget while a log is cleaned.",
+    ),
+    setting(
+        "compaction.io_bytes_per_second",
+        bytes(64 * KIB, 1_024 * GIB),
+        "64MiB",
+        "Bytes that the compaction of a shard reads and writes in a second (Kafka: log.cleaner.io.max.bytes.per.second).",
+    ),
+    setting(
         "topics.auto_create",
         Kind::Bool,
         "true",

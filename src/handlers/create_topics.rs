@@ -191,12 +191,13 @@ pub(super) async fn create_automatically(handlers: &Handlers, name: &str) {
     }
 }
 
-/// The topic of group coordinators, as Kafka makes it.
+/// The topic of group coordinators, as Kafka makes it, but for its segments: the newest one is not
+/// compacted, and all of it is read at each start. Kafka's have 100 MiB.
 fn offsets_topic(config: &Config) -> NewTopic {
     let configs = [
         ("cleanup.policy", "compact"),
         ("compression.type", "producer"),
-        ("segment.bytes", "104857600"),
+        ("segment.bytes", "16777216"),
     ];
     NewTopic {
         name: CONSUMER_OFFSETS.to_owned(),

@@ -118,6 +118,54 @@ const SERIES: &[Series] = &[
         MetricType::Gauge,
         |s| s.offline,
     ),
+    (
+        "cleaner_rounds",
+        "Compactions of a log that were finished",
+        MetricType::Counter,
+        |s| s.cleaner.rounds,
+    ),
+    (
+        "cleaner_failures",
+        "Compactions of a log that failed",
+        MetricType::Counter,
+        |s| s.cleaner.failures,
+    ),
+    (
+        "cleaner_segments",
+        "Segments rewritten by compaction",
+        MetricType::Counter,
+        |s| s.cleaner.segments,
+    ),
+    (
+        "cleaner_read_bytes",
+        "Bytes read by compaction",
+        MetricType::Counter,
+        |s| s.cleaner.bytes_read,
+    ),
+    (
+        "cleaner_written_bytes",
+        "Bytes written by compaction",
+        MetricType::Counter,
+        |s| s.cleaner.bytes_written,
+    ),
+    (
+        "cleaner_dropped_bytes",
+        "Bytes of records that compaction removed",
+        MetricType::Counter,
+        |s| s.cleaner.bytes_dropped,
+    ),
+    (
+        "cleaner_logs_set_aside",
+        "Logs that cannot be compacted and are tried again later",
+        MetricType::Gauge,
+        |s| s.cleaner.logs_set_aside,
+    ),
+    (
+        "cleaner_last_round_time_seconds",
+        "When a compaction was finished last, since 1970",
+        MetricType::Gauge,
+        |s| u64::try_from(s.cleaner.last_round_ms / 1000).unwrap_or(0),
+    ),
 ];
 
 impl Collector for Shards {

@@ -154,4 +154,6 @@ pub struct Snapshot {
     pub dirty_bytes: u64,
     /// 1 when the log directory is offline after a failed write.
     pub offline: u64,
+    /// What compaction has done.
+    pub cleaner: storage::CleanerCounts,
 }

@@ -106,6 +106,8 @@ impl ShardStart {
         }
         let retention = housekeeping::enforce_retention(shard.clone());
         task::spawn(Class::Background, retention).detach();
+        let compaction = housekeeping::compact(shard.clone());
+        task::spawn(Class::Background, compaction).detach();
         let idle = shard.connections.clone();
         task::spawn(Class::Background, async move { idle.close_idle().await }).detach();
         let mailbox = self
@@ -336,6 +338,8 @@ fn storage_config(config: &Config, budget_bytes: usize, shards: usize) -> Storag
         read_cache_bytes_max: budget / 8,
         verify_cold_reads: config.storage.verify_cold_reads,
         open_files_max: (open_files_max / shards).max(OPEN_FILES_MIN),
+        cleaner_map_bytes_max: config.compaction.map_bytes,
+        cleaner_io_bytes_per_second: config.compaction.io_bytes_per_second,
         ..StorageConfig::default()
     };
     storage.journal.file_bytes = config.storage.journal_file_bytes;

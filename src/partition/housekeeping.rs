@@ -1,9 +1,10 @@
-//! Work that no request asks for: retention, in small steps, on every shard.
+//! Work that no request asks for: retention and compaction, in small steps, on every shard.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use runtime::{task, time};
+use storage::Cleaned;
 
 use super::shard::Shard;
 
@@ -17,6 +18,29 @@ pub async fn enforce_retention(shard: Rc<Shard>) {
                 tracing::warn!(partition = ?replica.key, %error, "retention failed; tried again later");
             }
             task::yield_if_needed().await;
+        }
+    }
+}
+
+/// Cleans compacted logs, the dirtiest first, as long as one needs it; then looks again after a while.
+pub async fn compact(shard: Rc<Shard>) {
+    let interval = Duration::from_millis(shard.config.compaction.interval_ms);
+    while !shard.is_stopping() {
+        time::sleep(interval).await;
+        loop {
+            let replicas = shard.table.replicas().into_iter();
+            let compacted = replicas.filter(|replica| replica.log.config().compaction.is_some());
+            let candidates = compacted.map(|replica| {
+                // What is readable may still be lost where the topic asks for memory only.
+                let stable_end = replica
+                    .high_watermark()
+                    .min(replica.log.durable_end_offset());
+                (replica.log.clone(), stable_end)
+            });
+            match shard.storage.clean_next(candidates).await {
+                Cleaned::Log(_) if !shard.is_stopping() => {}
+                Cleaned::Log(_) | Cleaned::NotNow(_) | Cleaned::Nothing => break,
+            }
         }
     }
 }

@@ -155,6 +155,7 @@ impl Shard {
             cache_misses: counts.read_cache.misses,
             dirty_bytes: counts.dirty_bytes,
             offline: u64::from(self.storage.check_online().is_err()),
+            cleaner: counts.cleaner,
             ..self.metrics.snapshot()
         }
     }
