@@ -128,6 +128,10 @@ pub struct StorageSettings {
     pub open_files_max: usize,
     /// Whether cold reads are checked.
     pub verify_cold_reads: bool,
+    /// Sealed segments are checked once in so long; 0: never.
+    pub scrub_period_ms: u64,
+    /// How fast a shard reads for that.
+    pub scrub_bytes_per_second: u64,
 }
 
 /// Compaction of one shard's logs.
@@ -282,6 +286,8 @@ impl Values {
                 dirty_bytes_max: self.number("storage.dirty_bytes_max") as u64,
                 open_files_max: self.number("storage.open_files_max") as usize,
                 verify_cold_reads: self.text("storage.verify_cold_reads") == "true",
+                scrub_period_ms: self.number("storage.scrub_period_hours") as u64 * 3_600_000,
+                scrub_bytes_per_second: self.number("storage.scrub_bytes_per_second") as u64,
             },
             compaction: CompactionSettings {
                 interval_ms: self.number("compaction.interval_ms") as u64,

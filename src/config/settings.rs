@@ -198,6 +198,18 @@ pub const SETTINGS: &[Setting] = &[
         "Bytes that the compaction of a shard reads and writes in a second (Kafka: log.cleaner.io.max.bytes.per.second).",
     ),
     setting(
+        "storage.scrub_period_hours",
+        integer(0, 87_600, "hours"),
+        "168",
+        "Sealed segments are read again and checked once in so long; damage is logged and counted, never deleted. 0: never.",
+    ),
+    setting(
+        "storage.scrub_bytes_per_second",
+        bytes(4 * KIB, 16 * GIB),
+        "1MiB",
+        "How fast each shard reads for that.",
+    ),
+    setting(
         "topics.auto_create",
         Kind::Bool,
         "true",

@@ -107,6 +107,24 @@ const SERIES: &[Series] = &[
         |s| s.cache_misses,
     ),
     (
+        "corruptions",
+        "Damaged places that reads and the scrubber have met; each is logged with file and position",
+        MetricType::Counter,
+        |s| s.corruptions,
+    ),
+    (
+        "scrubbed_segments",
+        "Sealed segments that the scrubber has read again",
+        MetricType::Counter,
+        |s| s.scrubbed_segments,
+    ),
+    (
+        "scrubbed_bytes",
+        "Bytes of segments that the scrubber has read again",
+        MetricType::Counter,
+        |s| s.scrubbed_bytes,
+    ),
+    (
         "dirty_bytes",
         "Durable in the journal, not yet in segments",
         MetricType::Gauge,

@@ -150,6 +150,12 @@ pub struct Snapshot {
     pub cache_hits: u64,
     /// Batch reads that went to the disk.
     pub cache_misses: u64,
+    /// Damaged places that reads and the scrubber have met.
+    pub corruptions: u64,
+    /// Segments that the scrubber has read again.
+    pub scrubbed_segments: u64,
+    /// Bytes of them.
+    pub scrubbed_bytes: u64,
     /// Bytes in the journal that no segment has yet.
     pub dirty_bytes: u64,
     /// 1 when the log directory is offline after a failed write.

@@ -337,6 +337,8 @@ fn storage_config(config: &Config, budget_bytes: usize, shards: usize) -> Storag
         cache_bytes_max: budget / 2,
         read_cache_bytes_max: budget / 8,
         verify_cold_reads: config.storage.verify_cold_reads,
+        scrub_period_ms: config.storage.scrub_period_ms,
+        scrub_bytes_per_second: config.storage.scrub_bytes_per_second,
         open_files_max: (open_files_max / shards).max(OPEN_FILES_MIN),
         cleaner_map_bytes_max: config.compaction.map_bytes,
         cleaner_io_bytes_per_second: config.compaction.io_bytes_per_second,

@@ -43,6 +43,10 @@ pub struct StorageConfig {
     pub allocate_step_bytes_max: u64,
     /// Free space that appends leave alone: for checkpoints, journal files and deletions.
     pub reserve_bytes: u64,
+    /// How fast the scrubber reads, in bytes a second; 0: as fast as it can.
+    pub scrub_bytes_per_second: u64,
+    /// Sealed segments are read again and checked once in so long, in ms; 0: never.
+    pub scrub_period_ms: u64,
     /// A producer that was silent for so long, in ms, is forgotten by retention.
     pub producer_expiration_ms: i64,
     /// Memory for the keys of one compaction round; less when the budget has none. From 4 KiB.
@@ -69,6 +73,8 @@ impl Default for StorageConfig {
             open_files_max: 512,
             allocate_step_bytes_max: 64 * MIB,
             reserve_bytes: 256 * MIB,
+            scrub_bytes_per_second: MIB,
+            scrub_period_ms: 0,
             producer_expiration_ms: 86_400_000,
             cleaner_map_bytes_max: 16 << 20,
             cleaner_io_bytes_per_second: 64 * MIB,

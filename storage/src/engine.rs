@@ -24,6 +24,7 @@ use crate::error::StorageError;
 use crate::journal::{Journal, JournalFailed, Sequence};
 use crate::partition_log::tail_chunks::ChunkMemory;
 use crate::partition_log::{Log, PartitionLog};
+use crate::scrub::Scrubbed;
 use crate::segment::SegmentName;
 use crate::segment::files::OpenFiles;
 use crate::space::Space;
@@ -60,6 +61,9 @@ pub(crate) struct Engine {
     /// An append waits for memory: whatever can be written is to be written now.
     pub(crate) is_memory_wanted: Cell<bool>,
     pub(crate) queues: Queues,
+    pub(crate) scrubbed: Scrubbed,
+    /// Damage that reads and the scrubber have met.
+    pub(crate) corruptions: Cell<u64>,
     observer: RefCell<Option<DurableObserver>>,
     /// Bytes the journal had written when the last checkpoint of this process began.
     journal_bytes_at_checkpoint: Cell<Option<u64>>,
@@ -132,6 +136,8 @@ impl Engine {
             stops_cleaning: Cell::new(false),
             is_memory_wanted: Cell::new(false),
             queues: Queues::default(),
+            scrubbed: Scrubbed::default(),
+            corruptions: Cell::new(0),
             observer: RefCell::new(None),
             journal_bytes_at_checkpoint: Cell::new(None),
             chunk_bytes: Cell::new(0),

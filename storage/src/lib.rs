@@ -19,6 +19,7 @@ mod log_id;
 pub mod offline;
 mod partition_log;
 mod recovery;
+mod scrub;
 mod segment;
 mod space;
 mod storage;

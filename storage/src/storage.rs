@@ -27,6 +27,7 @@ use crate::log_id::{LogId, incarnation, logs_dir, shard_dir};
 use crate::partition_log::state::LogState;
 use crate::partition_log::{Condition, Log, PartitionLog};
 use crate::recovery::{RecoveredLog, Recovery, RecoveryReport};
+use crate::scrub;
 use crate::tasks::{Task, TaskKind};
 use crate::write_behind;
 
@@ -60,6 +61,12 @@ pub struct StorageCounts {
     pub read_cache: ReadCacheCounts,
     /// What compaction has done.
     pub cleaner: CleanerCounts,
+    /// Damaged places that reads and the scrubber have met since the start.
+    pub corruptions: u64,
+    /// Segments that the scrubber has read since the start.
+    pub scrubbed_segments: u64,
+    /// Bytes of them.
+    pub scrubbed_bytes: u64,
 }
 
 impl Storage {
@@ -159,6 +166,9 @@ impl Storage {
             .measure(&engine.data_dir, || engine.dirty_bytes())
             .await?;
         spawn(Class::Storage, write_behind::run(storage.clone())).detach();
+        if engine.config.scrub_period_ms > 0 {
+            spawn(Class::Background, scrub::run(storage.clone())).detach();
+        }
         Ok((storage, report))
     }
 
@@ -344,6 +354,9 @@ impl Storage {
             checkpoints: self.shared.generation.get(),
             read_cache: engine.read_cache.counts(),
             cleaner: self.shared.cleaner.counts(),
+            corruptions: engine.corruptions.get(),
+            scrubbed_segments: engine.scrubbed.segments.get(),
+            scrubbed_bytes: engine.scrubbed.bytes.get(),
         }
     }
 

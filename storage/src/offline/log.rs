@@ -78,6 +78,7 @@ fn found_log(data_dir: &Path, recovered: &RecoveredLog) -> FoundLog {
         base_offset: segment.base_offset(),
         bytes: Some(segment.bytes()),
         memory: memory_of(state, segment.base_offset()),
+        bytes_per_second: 0,
     });
     FoundLog {
         segments: segments.collect(),
@@ -108,6 +109,7 @@ async fn log_alone(dir: &Path, id: LogId, incarnation: u64) -> Result<FoundLog, 
                 base_offset: name.base_offset,
                 bytes: Some(entry.bytes),
                 memory: Vec::new(),
+                bytes_per_second: 0,
             };
             segments.push((name, source));
         }

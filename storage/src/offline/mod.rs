@@ -8,7 +8,7 @@
 
 mod log;
 mod repair;
-mod segment;
+pub(crate) mod segment;
 
 use std::path::{Path, PathBuf};
 

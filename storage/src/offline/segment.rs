@@ -2,8 +2,10 @@
 //! its batches that trusts nothing.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use protocol::crc32c;
+use runtime::time::sleep;
 use runtime::{BLOCK_BYTES, File, Slice};
 
 use super::{Item, Sink, open_to_read};
@@ -42,17 +44,19 @@ pub struct BatchInfo<'a> {
 }
 
 /// A segment to be walked.
-pub(super) struct Source {
-    pub(super) path: PathBuf,
-    pub(super) base_offset: i64,
+pub(crate) struct Source {
+    pub(crate) path: PathBuf,
+    pub(crate) base_offset: i64,
     /// Where the data ends; `None`: where it stops making sense, in the newest file of a log looked at alone.
-    pub(super) bytes: Option<u64>,
+    pub(crate) bytes: Option<u64>,
     /// Bytes from here on are not in the file but here: position, bytes.
-    pub(super) memory: Vec<(u64, Vec<u8>)>,
+    pub(crate) memory: Vec<(u64, Vec<u8>)>,
+    /// How fast the file may be read; 0: as fast as it can be.
+    pub(crate) bytes_per_second: u64,
 }
 
 /// What a walk learned.
-pub(super) struct Walked {
+pub(crate) struct Walked {
     /// The index that the segment should have.
     pub(super) index: Vec<IndexEntry>,
     /// Offset after the last batch.
@@ -69,7 +73,7 @@ impl Source {
     }
 
     /// Walks over the batches from `offset_min` on.
-    pub(super) async fn walk(&self, offset_min: i64, sink: &mut Sink<'_>) -> Walked {
+    pub(crate) async fn walk(&self, offset_min: i64, sink: &mut Sink<'_>) -> Walked {
         let mut walked = Walked {
             index: Vec::new(),
             next_offset: offset_min,
@@ -270,6 +274,10 @@ impl<'s> Reader<'s> {
         };
         let read = file.read_at(self.window_at, WINDOW_BYTES as usize).await;
         self.window = read.map_err(|e| StorageError::io("read", &self.source.path, e))?;
+        if self.source.bytes_per_second > 0 {
+            let seconds = self.window.len() as f64 / self.source.bytes_per_second as f64;
+            sleep(Duration::from_secs_f64(seconds)).await;
+        }
         Ok(())
     }
 }

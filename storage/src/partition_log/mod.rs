@@ -268,6 +268,11 @@ impl PartitionLog {
         self.log.id
     }
 
+    /// A handle that does not keep the log.
+    pub(crate) fn downgrade(&self) -> Weak<Log> {
+        self.log.weak()
+    }
+
     /// This log's incarnation: unique in the data directory, never used twice.
     pub fn incarnation(&self) -> u64 {
         self.log.incarnation

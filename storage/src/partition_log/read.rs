@@ -64,8 +64,16 @@ impl PartitionLog {
                 bytes_max,
                 upto,
             };
-            if let Some(result) = self.log.read_from_disk(bounds).await? {
-                return Ok(result);
+            match self.log.read_from_disk(bounds).await {
+                Ok(Some(result)) => return Ok(result),
+                Ok(None) => {}
+                Err(error) => {
+                    if let StorageError::Corruption { .. } = error {
+                        let met = &self.log.engine.corruptions;
+                        met.set(met.get() + 1);
+                    }
+                    return Err(error);
+                }
             }
         }
     }

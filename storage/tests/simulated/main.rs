@@ -10,6 +10,7 @@ mod offline;
 mod reads;
 mod recover;
 mod rules;
+mod scrub;
 mod shards;
 mod work;
 mod world;
