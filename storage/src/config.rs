@@ -35,6 +35,8 @@ pub struct StorageConfig {
     pub verify_cold_reads: bool,
     /// Unsynced bytes of one log that a checkpoint carries rather than having them synced.
     pub checkpoint_tail_bytes_max: u64,
+    /// Logs that a checkpoint syncs one by one; more are synced with their whole file system.
+    pub checkpoint_file_syncs_max: usize,
     /// Percentage of the journal in use above which a checkpoint is made. 1 – 90.
     pub checkpoint_journal_percent: u8,
     /// Segment and index files kept open.
@@ -69,7 +71,8 @@ impl Default for StorageConfig {
             chunk_bytes_max: MIB,
             verify_cold_reads: true,
             checkpoint_tail_bytes_max: 16 * KIB,
-            checkpoint_journal_percent: 25,
+            checkpoint_file_syncs_max: 64,
+            checkpoint_journal_percent: 50,
             open_files_max: 512,
             allocate_step_bytes_max: 64 * MIB,
             reserve_bytes: 256 * MIB,

@@ -28,6 +28,19 @@ pub(crate) async fn sync_dir(path: &Path) -> io::Result<()> {
     run(path, |path| fs::File::open(path)?.sync_all()).await
 }
 
+/// Makes everything on a file's file system durable.
+pub(crate) async fn sync_file_system(path: &Path) -> io::Result<()> {
+    let path = path.to_owned();
+    let sync = move || {
+        let file = fs::File::open(path)?;
+        system::sync_file_system(&file)?;
+        // XFS's answer to the call above comes without a flush of the device's cache when its log had
+        // nothing to write; its answer to this one does not.
+        file.sync_data()
+    };
+    shard::current().syncer().run(sync).await
+}
+
 /// The entries of a directory, in no order.
 pub(crate) async fn read_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
     run(path, |path| {

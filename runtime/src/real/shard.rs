@@ -60,6 +60,8 @@ pub(crate) struct Shard {
     pub(super) timers: RefCell<Timers>,
     signal: Arc<Signal>,
     helper: Helper,
+    /// Syncs whole file systems, for which no other call is to wait.
+    syncer: Helper,
     queues: Queues,
     /// glommio's wakers of all live tasks; `None` until a task's first poll.
     wakers: RefCell<Slab<Option<Waker>>>,
@@ -148,6 +150,7 @@ impl Shard {
             timers: RefCell::default(),
             signal: Arc::new(signal),
             helper: Helper::default(),
+            syncer: Helper::default(),
             queues,
             wakers: RefCell::default(),
             runnable: Cell::new(0),
@@ -169,6 +172,10 @@ impl Shard {
     /// The thread for calls that block.
     pub(super) fn helper(&self) -> &Helper {
         &self.helper
+    }
+
+    pub(super) fn syncer(&self) -> &Helper {
+        &self.syncer
     }
 
     /// Starts an operation on the ring; see [`Ring::start`].

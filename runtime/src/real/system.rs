@@ -132,3 +132,12 @@ pub(crate) fn file_system(path: &Path) -> io::Result<FileSystem> {
         free_bytes: status.f_bavail.saturating_mul(block_bytes),
     })
 }
+
+/// Writes out everything on the file system that holds `file`.
+pub(crate) fn sync_file_system(file: &std::fs::File) -> io::Result<()> {
+    // SAFETY: the descriptor is open; the call touches no memory of ours.
+    if unsafe { libc::syncfs(file.as_raw_fd()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

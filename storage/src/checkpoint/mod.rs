@@ -14,14 +14,17 @@ pub(crate) mod table;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::path::Path;
 use std::rc::Rc;
 
+use runtime::dir;
 use runtime::task::{Class, spawn, yield_now};
 use runtime::time::wall_clock_ms;
 
 use crate::engine::Engine;
 use crate::error::StorageError;
 use crate::log_id::shard_dir;
+use crate::partition_log::written::Written;
 use crate::partition_log::{Condition, Log, sync_logs_dir};
 use entry::{EntryOwner, SegmentPosition};
 use table::{TableHeader, TableWriter};
@@ -59,7 +62,7 @@ pub(crate) async fn write(
         sync_list,
     } = encode_logs(engine, &logs, &mut writer, next_sequence).await?;
     let encoded_through = engine.last_sequence();
-    sync_logs(engine, sync_list).await?;
+    sync_logs(engine, sync_list, writer.path()).await?;
     sync_logs_dir(engine).await?;
     // What an entry has applied, and what made a synced log skip segments it no longer has, must
     // not be lost itself; nor may files that were to be deleted outlive the last record of that.
@@ -134,8 +137,31 @@ async fn encode_logs(
     })
 }
 
-/// Syncs what the entries rely on, several logs at a time.
-async fn sync_logs(engine: &Rc<Engine>, sync_list: SyncList) -> Result<(), StorageError> {
+/// Syncs what the entries rely on: each log by itself, or all at once when they are many.
+async fn sync_logs(
+    engine: &Rc<Engine>,
+    sync_list: SyncList,
+    on_same_disk: &Path,
+) -> Result<(), StorageError> {
+    if sync_list.len() <= engine.config.checkpoint_file_syncs_max {
+        return each(engine, sync_list, async |log, to| log.sync_to(to).await).await;
+    }
+    let logs: Vec<Rc<Log>> = sync_list.iter().map(|(log, _)| Rc::clone(log)).collect();
+    each(engine, sync_list, async |log, _| log.write_behind().await).await?;
+    let written: Vec<Written> = logs.iter().filter_map(Log::written_unsynced).collect();
+    let synced = dir::sync_file_system(on_same_disk).await;
+    synced.map_err(|e| StorageError::io("syncfs", on_same_disk, e))?;
+    // Offline, nothing was written: then nothing may be said to be synced.
+    engine.check_online()?;
+    written.into_iter().for_each(Written::note_synced);
+    Ok(())
+}
+
+/// Does `work` for every log that is not deleted, several at a time.
+async fn each<W>(engine: &Rc<Engine>, sync_list: SyncList, work: W) -> Result<(), StorageError>
+where
+    W: AsyncFn(&Rc<Log>, SegmentPosition) -> Result<(), StorageError> + Copy + 'static,
+{
     let workers = engine.config.write_behind_concurrency.min(sync_list.len());
     let sync_list = Rc::new(RefCell::new(sync_list));
     let mut running = Vec::with_capacity(workers);
@@ -146,7 +172,7 @@ async fn sync_logs(engine: &Rc<Engine>, sync_list: SyncList) -> Result<(), Stora
                 let next = sync_list.borrow_mut().pop_front();
                 let Some((log, to)) = next else { return Ok(()) };
                 if log.condition.get() != Condition::Deleted {
-                    log.sync_to(to).await?;
+                    work(&log, to).await?;
                 }
             }
         }));

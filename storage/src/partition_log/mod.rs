@@ -25,6 +25,7 @@ mod transactions;
 mod truncate;
 mod walk;
 mod write_behind;
+pub(crate) mod written;
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;

@@ -8,7 +8,6 @@
 //! checkpoint fsyncs once for all logs).
 
 use std::io;
-use std::path::Path;
 use std::rc::Rc;
 
 use runtime::{BLOCK_BYTES, Durability, File, OpenMode, Slice, dir};
@@ -118,11 +117,11 @@ impl Log {
         else {
             return Ok(());
         };
-        let path = self.path_of(name, FileKind::Segment);
+        let path = || self.path_of(name, FileKind::Segment);
         let file = self.open_named(name, FileKind::Segment).await?;
         file.sync_data()
             .await
-            .map_err(|e| StorageError::io("fdatasync", &path, e))?;
+            .map_err(|e| StorageError::io("fdatasync", &path(), e))?;
         if !is_linked {
             let dir = self.dir();
             dir::sync_dir(&dir)
@@ -355,21 +354,13 @@ impl Log {
         segment: SegmentName,
         kind: FileKind,
     ) -> Result<File, StorageError> {
+        let key = (self.incarnation, segment, kind);
+        if let Some(file) = self.engine.files.get(key) {
+            return Ok(file);
+        }
         let path = self.path_of(segment, kind);
-        let opened = self.open_path(segment, kind, &path).await;
-        opened.map_err(|e| StorageError::io("open", &path, e))
-    }
-
-    async fn open_path(
-        &self,
-        segment: SegmentName,
-        kind: FileKind,
-        path: &Path,
-    ) -> io::Result<File> {
-        self.engine
-            .files
-            .open((self.incarnation, segment, kind), path, OpenMode::ReadWrite)
-            .await
+        let opened = self.engine.files.open(key, &path, OpenMode::ReadWrite);
+        opened.await.map_err(|e| StorageError::io("open", &path, e))
     }
 
     async fn open_or_create(
@@ -377,8 +368,13 @@ impl Log {
         segment: SegmentName,
         kind: FileKind,
     ) -> Result<File, StorageError> {
+        let key = (self.incarnation, segment, kind);
+        if let Some(file) = self.engine.files.get(key) {
+            return Ok(file);
+        }
+        let files = &self.engine.files;
         let path = self.path_of(segment, kind);
-        match self.open_path(segment, kind, &path).await {
+        match files.open(key, &path, OpenMode::ReadWrite).await {
             Ok(file) => return Ok(file),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(StorageError::io("open", &path, e)),
@@ -389,12 +385,7 @@ impl Log {
         self.engine
             .log_dirs_made
             .set(self.engine.log_dirs_made.get() + 1);
-        let key = (self.incarnation, segment, kind);
-        let created = self
-            .engine
-            .files
-            .open(key, &path, OpenMode::CreateNew)
-            .await;
+        let created = files.open(key, &path, OpenMode::CreateNew).await;
         created.map_err(|e| StorageError::io("create", &path, e))
     }
 

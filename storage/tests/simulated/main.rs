@@ -5,6 +5,7 @@ mod batches;
 mod compaction;
 mod crash;
 mod logs;
+mod many_logs;
 mod model;
 mod offline;
 mod reads;

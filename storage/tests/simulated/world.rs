@@ -33,6 +33,7 @@ pub(crate) fn small_config() -> StorageConfig {
         open_files_max: 8,
         reserve_bytes: 64 << 10,
         checkpoint_tail_bytes_max: 8 << 10,
+        checkpoint_file_syncs_max: 2,
         ..StorageConfig::default()
     }
 }

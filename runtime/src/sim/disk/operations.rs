@@ -124,6 +124,20 @@ impl Disk {
         self.later(ended).await.0
     }
 
+    pub(crate) async fn sync_file_system(&self, path: &Path) -> io::Result<()> {
+        let verdict = self.begin(OpKind::Sync).await;
+        self.state.borrow().lookup_file(path)?;
+        self.crash_point(&verdict).await;
+        let bound = self.state.borrow().next_id;
+        let ended = move |state: &mut State| match verdict.fault {
+            None => state.sync_everything(bound),
+            Some(Fault::Lie) => {}
+            Some(Fault::Eio | Fault::Enospc) => state.fail_sync_of_everything(bound),
+        };
+        self.later(ended).await;
+        verdict.error().map_or(Ok(()), Err)
+    }
+
     pub(crate) async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {
         let handle = match mode {
             OpenMode::Read | OpenMode::ReadWrite => {

@@ -212,6 +212,34 @@ impl State {
         }
     }
 
+    /// Makes durable what was done below `bound` to any name or file.
+    pub(super) fn sync_everything(&mut self, bound: u64) {
+        for change in std::mem::take(&mut self.name_changes) {
+            if change.id < bound {
+                self.make_names_durable(&change);
+            } else {
+                self.name_changes.push(change);
+            }
+        }
+        self.each_file(|file| file.sync(bound));
+    }
+
+    /// A sync of everything below `bound` failed: some of it will never be durable.
+    pub(super) fn fail_sync_of_everything(&mut self, bound: u64) {
+        let mut random = self.random.fork();
+        self.each_file(|file| file.fail_sync(bound, &mut random));
+    }
+
+    fn each_file(&mut self, mut change: impl FnMut(&mut FileNode)) {
+        for node in self.nodes.values_mut() {
+            if matches!(&**node, Node::File(file) if !file.is_settled())
+                && let Node::File(file) = Arc::make_mut(node)
+            {
+                change(file);
+            }
+        }
+    }
+
     pub(super) fn make_names_durable(&mut self, change: &NameChange) {
         for (parent, name, target) in &change.entries {
             let Some(parent) = self.directory_mut(*parent) else {
