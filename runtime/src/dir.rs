@@ -121,18 +121,29 @@ fn temporary_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Space of a file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// What is left for this process.
+    pub free_bytes: u64,
+    /// All of it.
+    pub total_bytes: u64,
+}
+
+/// Space of the file system of `path`.
+pub async fn disk_space(path: &Path) -> io::Result<DiskSpace> {
+    match sim::current() {
+        Some(world) => Ok(world.disk().disk_space()),
+        None => real::dir::disk_space(path).await,
+    }
+}
+
 /// Size of the file system of `path`.
 pub async fn total_bytes(path: &Path) -> io::Result<u64> {
-    match sim::current() {
-        Some(world) => Ok(world.disk().total_bytes()),
-        None => real::dir::total_bytes(path).await,
-    }
+    Ok(disk_space(path).await?.total_bytes)
 }
 
 /// Space left for this process on the file system of `path`.
 pub async fn free_bytes(path: &Path) -> io::Result<u64> {
-    match sim::current() {
-        Some(world) => Ok(world.disk().free_bytes()),
-        None => real::dir::free_bytes(path).await,
-    }
+    Ok(disk_space(path).await?.free_bytes)
 }

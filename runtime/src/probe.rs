@@ -254,7 +254,17 @@ fn check_directory(directory: &Path) -> Result<FileSystem, ProbeError> {
     });
     // The file is empty or one block of zeros; an error here was an error before.
     let _ = fs::remove_file(&probe);
-    written.map(|()| file_system)
+    match written {
+        // Whether it can be written directly is seen later: a full disk must not keep the broker from
+        // starting, which is how it gets emptied.
+        Err(ProbeError::DataDirectory { source, .. }) if is_full(&source) => Ok(file_system),
+        written => written.map(|()| file_system),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    let kind = error.kind();
+    kind == io::ErrorKind::StorageFull || kind == io::ErrorKind::QuotaExceeded
 }
 
 fn write_direct(path: &Path) -> io::Result<()> {

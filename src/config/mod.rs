@@ -132,6 +132,12 @@ pub struct StorageSettings {
     pub scrub_period_ms: u64,
     /// How fast a shard reads for that.
     pub scrub_bytes_per_second: u64,
+    /// Free bytes below which a warning is given.
+    pub disk_warn_bytes: u64,
+    /// Free bytes below which producers are slowed down.
+    pub disk_throttle_bytes: u64,
+    /// Free bytes below which producers are refused.
+    pub disk_reserve_bytes: u64,
 }
 
 /// Compaction of one shard's logs.
@@ -210,6 +216,8 @@ pub fn load(
     for (key, value) in flags {
         values.set("command line", key, value.clone())?;
     }
+    values.check_order("disk.throttle_bytes", "disk.reserve_bytes")?;
+    values.check_order("disk.warn_bytes", "disk.throttle_bytes")?;
     Ok(values.into_config())
 }
 
@@ -251,6 +259,19 @@ impl Values {
         Ok(())
     }
 
+    /// Refuses a value of `key` below that of `least`, wherever the two come from.
+    fn check_order(&self, key: &'static str, least: &'static str) -> Result<(), ConfigError> {
+        if self.number(key) >= self.number(least) {
+            return Ok(());
+        }
+        Err(ConfigError::BadValue {
+            origin: "the settings together".to_owned(),
+            key: key.to_owned(),
+            value: self.text(key),
+            allowed: format!("at least {least}, which is {}", self.text(least)),
+        })
+    }
+
     fn text(&self, key: &'static str) -> String {
         self.by_key.get(key).cloned().unwrap_or_default()
     }
@@ -288,6 +309,9 @@ impl Values {
                 verify_cold_reads: self.text("storage.verify_cold_reads") == "true",
                 scrub_period_ms: self.number("storage.scrub_period_hours") as u64 * 3_600_000,
                 scrub_bytes_per_second: self.number("storage.scrub_bytes_per_second") as u64,
+                disk_warn_bytes: self.number("disk.warn_bytes") as u64,
+                disk_throttle_bytes: self.number("disk.throttle_bytes") as u64,
+                disk_reserve_bytes: self.number("disk.reserve_bytes") as u64,
             },
             compaction: CompactionSettings {
                 interval_ms: self.number("compaction.interval_ms") as u64,

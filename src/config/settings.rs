@@ -210,6 +210,24 @@ pub const SETTINGS: &[Setting] = &[
         "How fast each shard reads for that.",
     ),
     setting(
+        "disk.warn_bytes",
+        bytes(0, 1_024 * 1_024 * GIB),
+        "10GiB",
+        "With less free space than this a warning is logged, and streambus_disk_stage is 1. At most a fifth of the file system counts.",
+    ),
+    setting(
+        "disk.throttle_bytes",
+        bytes(0, 1_024 * 1_024 * GIB),
+        "2GiB",
+        "With less free space than this producers are slowed down, the more the less is left. At most a tenth of the file system counts, and not less than disk.reserve_bytes.",
+    ),
+    setting(
+        "disk.reserve_bytes",
+        bytes(0, 1_024 * 1_024 * GIB),
+        "256MiB",
+        "With less free space than this producers are refused (KAFKA_STORAGE_ERROR); reads, deletions and offset commits go on. At most a twentieth of the file system counts.",
+    ),
+    setting(
         "topics.auto_create",
         Kind::Bool,
         "true",

@@ -3,13 +3,17 @@
 //! Core: the control thread; an append returns after the store's fsync.
 //! Durability: commands and snapshots are transactions of the store (redb), which is crash-safe; a
 //! snapshot and the removal of the commands before it are one transaction.
-//! Limits: at most [`SNAPSHOT_EVERY`] commands are replayed at start.
+//! Limits: at most [`SNAPSHOT_EVERY`] commands are replayed at start; space for [`SPARE_BYTES`] more
+//! is kept allocated, so that topics can be deleted, and the node started, on a full disk.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use cluster::metadata::{Command, Image, MetadataError, SnapshotError};
 use protocol::primitives::DecodeError;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use rustix::fs::{FallocateFlags, fallocate};
 
 /// Commands by their index in the log.
 const COMMANDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("commands");
@@ -18,6 +22,8 @@ const SNAPSHOT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("snapshot
 
 /// Commands after which a snapshot takes their place.
 const SNAPSHOT_EVERY: u64 = 8192;
+/// Space allocated behind the end of the store's file, at least; and as much as the file has.
+const SPARE_BYTES: u64 = 4 << 20;
 /// Pages of the store kept in memory, in bytes: it is read only at start.
 const CACHE_BYTES: usize = 1 << 20;
 
@@ -69,6 +75,9 @@ impl MetadataLogError {
 /// The open log.
 pub struct MetadataLog {
     database: Database,
+    /// The store's file once more, to allocate space in.
+    file: File,
+    allocated_bytes: u64,
     next_index: u64,
     snapshot_index: u64,
 }
@@ -80,13 +89,35 @@ impl MetadataLog {
             .set_cache_size(CACHE_BYTES)
             .create(path)
             .map_err(MetadataLogError::store)?;
+        let file = File::options().write(true).open(path);
         let mut log = Self {
             database,
+            file: file.map_err(|error| MetadataLogError::store(redb::Error::Io(error)))?,
+            allocated_bytes: 0,
             next_index: 1,
             snapshot_index: 0,
         };
+        log.keep_space();
         let image = log.replay()?;
         Ok((log, image))
+    }
+
+    /// Allocates what the store has not yet written of its file, and as much behind its end. Only a help:
+    /// on a full disk there is what was allocated before.
+    fn keep_space(&mut self) {
+        let allocate = || -> io::Result<u64> {
+            let bytes = self.file.metadata()?.len();
+            let wanted = bytes + bytes.max(SPARE_BYTES);
+            if bytes + SPARE_BYTES / 2 > self.allocated_bytes {
+                fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, wanted)?;
+                return Ok(wanted);
+            }
+            Ok(self.allocated_bytes)
+        };
+        match allocate() {
+            Ok(bytes) => self.allocated_bytes = bytes,
+            Err(error) => tracing::debug!(%error, "no space ahead for the metadata log"),
+        }
     }
 
     fn replay(&mut self) -> Result<Image, MetadataLogError> {
@@ -152,6 +183,7 @@ impl MetadataLog {
         }
         write.commit().map_err(MetadataLogError::store)?;
         self.next_index += commands.len() as u64;
+        self.keep_space();
         Ok(())
     }
 
@@ -184,6 +216,7 @@ impl MetadataLog {
         }
         write.commit().map_err(MetadataLogError::store)?;
         self.snapshot_index = last;
+        self.keep_space();
         Ok(())
     }
 }

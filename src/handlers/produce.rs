@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cluster::metadata::Topic;
 use protocol::error_code::ErrorCode;
@@ -18,6 +19,7 @@ use runtime::oneshot_remote;
 use storage::Sequence;
 
 use super::context::{Context, partition_key};
+use crate::metrics;
 use crate::net::response::Response;
 use crate::partition::produce::{Accepted, Refused, Rules, append, storage_error_code};
 use crate::partition::shard::Shard;
@@ -25,6 +27,9 @@ use crate::partition::table::PartitionKey;
 
 /// First version of Produce that names topics by id.
 const BY_ID: i16 = 13;
+
+/// A request waits so long at most on a shard, however many batches it has there.
+const THROTTLE_MAX: Duration = Duration::from_secs(1);
 
 /// What became of one batch.
 type Outcome = Result<Accepted, Refused>;
@@ -35,7 +40,7 @@ struct Elsewhere {
     work: Vec<(PartitionKey, Slice)>,
     /// Where each belongs in the answer: topic, partition.
     places: Vec<(usize, usize)>,
-    outcomes: Option<oneshot_remote::Receiver<Vec<Outcome>>>,
+    outcomes: Option<oneshot_remote::Receiver<(Vec<Outcome>, Duration)>>,
 }
 
 /// A request whose batches are appended, or on their way to their owners.
@@ -84,6 +89,7 @@ async fn append_all(context: &Context<'_>, request: &ProduceRequest<'_>, rules: 
         last: None,
         elsewhere: Vec::new(),
     };
+    let mut waited = Duration::ZERO;
     let topics = &mut appended.response.responses;
     topics.reserve_exact(request.topic_data.len());
     for data in &request.topic_data {
@@ -102,7 +108,7 @@ async fn append_all(context: &Context<'_>, request: &ProduceRequest<'_>, rules: 
             match place(context, topic, one.index, request.acks) {
                 Err(refused) => tell(&mut part, Err(refused)),
                 Ok((key, owner)) if owner == shard.id => {
-                    let outcome = append_here(shard, key, records, rules).await;
+                    let outcome = append_here(shard, key, records, rules, &mut waited).await;
                     appended.last = appended.last.max(sequence(&outcome));
                     tell(&mut part, outcome);
                 }
@@ -123,6 +129,7 @@ async fn append_all(context: &Context<'_>, request: &ProduceRequest<'_>, rules: 
             partition_responses: parts,
         });
     }
+    appended.response.throttle_time_ms = milliseconds(waited);
     appended
 }
 
@@ -151,13 +158,37 @@ fn place(
     }
 }
 
-/// Appends to a partition of this shard.
-async fn append_here(shard: &Shard, key: PartitionKey, records: &[u8], rules: Rules) -> Outcome {
+/// Appends to a partition of this shard, in its turn; `waited` is for how long the request has waited.
+async fn append_here(
+    shard: &Shard,
+    key: PartitionKey,
+    records: &[u8],
+    rules: Rules,
+    waited: &mut Duration,
+) -> Outcome {
+    wait_for_turn(shard, records.len(), waited).await;
     let Some(replica) = shard.table.get(key) else {
         // In the image and not in the table: it is being opened or closed right now.
         return Err(Refused::new(ErrorCode::NotLeaderOrFollower, ""));
     };
     append(shard, &replica, records, rules).await
+}
+
+/// Waits, while the disk is nearly full, until so many bytes may be appended. Later requests of the
+/// connection wait behind this one, and the client is told, as with Kafka's quotas (KIP-219).
+async fn wait_for_turn(shard: &Shard, bytes: usize, waited: &mut Duration) {
+    let patience = THROTTLE_MAX.saturating_sub(*waited);
+    let wait = shard.storage.pace(bytes as u64).min(patience);
+    if wait.is_zero() {
+        return;
+    }
+    metrics::add(&shard.metrics.batches_throttled, 1);
+    *waited += wait;
+    runtime::time::sleep(wait).await;
+}
+
+fn milliseconds(time: Duration) -> i32 {
+    i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
 }
 
 /// What the producer waits for.
@@ -176,8 +207,9 @@ async fn forward(shard: &Rc<Shard>, to: usize, batches: &mut Elsewhere, rules: R
     shard
         .post(to, move |owner| async move {
             let mut outcomes = Vec::with_capacity(work.len());
+            let mut waited = Duration::ZERO;
             for (key, records) in &work {
-                outcomes.push(append_here(&owner, *key, records, rules).await);
+                outcomes.push(append_here(&owner, *key, records, rules, &mut waited).await);
             }
             drop(work); // Lets go of the other shard's receive buffer before waiting.
             let last = outcomes.iter().map(sequence).max().flatten();
@@ -185,7 +217,7 @@ async fn forward(shard: &Rc<Shard>, to: usize, batches: &mut Elsewhere, rules: R
                 let accepted = outcomes.iter_mut().filter(|outcome| outcome.is_ok());
                 accepted.for_each(|outcome| *outcome = Err(refused.clone()));
             }
-            let _ = reply.send(outcomes);
+            let _ = reply.send((outcomes, waited));
         })
         .await;
 }
@@ -213,10 +245,11 @@ async fn settle(shard: &Shard, appended: Appended) -> ProduceResponse<'static> {
             continue;
         };
         let stopping = || Refused::new(ErrorCode::NotLeaderOrFollower, "the broker is stopping");
-        let outcomes = match outcomes.await {
-            Ok(outcomes) => outcomes,
-            Err(_) => vec![Err(stopping()); batches.places.len()],
+        let (outcomes, waited) = match outcomes.await {
+            Ok(answer) => answer,
+            Err(_) => (vec![Err(stopping()); batches.places.len()], Duration::ZERO),
         };
+        response.throttle_time_ms = response.throttle_time_ms.max(milliseconds(waited));
         for ((topic, part), outcome) in batches.places.into_iter().zip(outcomes) {
             tell(
                 &mut response.responses[topic].partition_responses[part],

@@ -184,6 +184,36 @@ const SERIES: &[Series] = &[
         MetricType::Gauge,
         |s| u64::try_from(s.cleaner.last_round_ms / 1000).unwrap_or(0),
     ),
+    (
+        "disk_stage",
+        "How full the disk is: 0 enough, 1 warning, 2 producers are slowed down, 3 they are refused",
+        MetricType::Gauge,
+        |s| s.disk_stage,
+    ),
+    (
+        "disk_free_bytes",
+        "Free bytes of the data directory's file system",
+        MetricType::Gauge,
+        |s| s.disk_free_bytes,
+    ),
+    (
+        "disk_total_bytes",
+        "Bytes of the data directory's file system",
+        MetricType::Gauge,
+        |s| s.disk_total_bytes,
+    ),
+    (
+        "batches_throttled",
+        "Batches put off because the disk is nearly full",
+        MetricType::Counter,
+        |s| s.batches_throttled,
+    ),
+    (
+        "batches_without_space",
+        "Batches refused because the disk is full",
+        MetricType::Counter,
+        |s| s.batches_without_space,
+    ),
 ];
 
 impl Collector for Shards {

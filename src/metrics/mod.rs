@@ -44,6 +44,10 @@ pub struct ShardMetrics {
     pub connections_accepted: Cell<u64>,
     /// Connections closed because the peer broke the protocol.
     pub connections_broken: Cell<u64>,
+    /// Batches that were put off because the disk is nearly full.
+    pub batches_throttled: Cell<u64>,
+    /// Batches that were refused because the disk is full.
+    pub batches_without_space: Cell<u64>,
 }
 
 impl Default for ShardMetrics {
@@ -55,6 +59,8 @@ impl Default for ShardMetrics {
             record_bytes_out: Cell::default(),
             connections_accepted: Cell::default(),
             connections_broken: Cell::default(),
+            batches_throttled: Cell::default(),
+            batches_without_space: Cell::default(),
         }
     }
 }
@@ -110,6 +116,8 @@ impl ShardMetrics {
             record_bytes_out: self.record_bytes_out.get(),
             connections_accepted: self.connections_accepted.get(),
             connections_broken: self.connections_broken.get(),
+            batches_throttled: self.batches_throttled.get(),
+            batches_without_space: self.batches_without_space.get(),
             ..Snapshot::default()
         }
     }
@@ -162,4 +170,14 @@ pub struct Snapshot {
     pub offline: u64,
     /// What compaction has done.
     pub cleaner: storage::CleanerCounts,
+    /// How full the disk is: 0 enough, 1 warning, 2 producers are slowed down, 3 they are refused.
+    pub disk_stage: u64,
+    /// Free bytes of the file system.
+    pub disk_free_bytes: u64,
+    /// Bytes of the file system.
+    pub disk_total_bytes: u64,
+    /// Batches that were put off because the disk is nearly full.
+    pub batches_throttled: u64,
+    /// Batches that were refused because the disk is full.
+    pub batches_without_space: u64,
 }

@@ -342,6 +342,10 @@ fn storage_config(config: &Config, budget_bytes: usize, shards: usize) -> Storag
         open_files_max: (open_files_max / shards).max(OPEN_FILES_MIN),
         cleaner_map_bytes_max: config.compaction.map_bytes,
         cleaner_io_bytes_per_second: config.compaction.io_bytes_per_second,
+        warn_bytes: config.storage.disk_warn_bytes,
+        throttle_bytes: config.storage.disk_throttle_bytes,
+        reserve_bytes: config.storage.disk_reserve_bytes,
+        shards: shards as u32,
         ..StorageConfig::default()
     };
     storage.journal.file_bytes = config.storage.journal_file_bytes;

@@ -80,22 +80,23 @@ pub async fn append(
     }
     let now_ms = runtime::time::wall_clock_ms();
     let (batch, summary) = check_batch(shard, &config, records, rules, now_ms)?;
-    while !replica.log.has_room(records.len()) {
-        replica
-            .log
-            .reserve(records.len())
-            .await
-            .map_err(|error| refuse(&error))?;
-    }
-    // From here to the append nothing is awaited: what is checked stays true.
-    if let Some(duplicate) = check_producer(shard, replica, &batch)? {
-        return Ok(duplicate);
-    }
     let records = stamp(&config, records, &batch, &summary, now_ms);
-    let appended = replica
-        .log
-        .append(&records, replica.leader_epoch(), now_ms)
-        .map_err(|error| refuse(&error))?;
+    let appended = loop {
+        while !replica.log.has_room(records.len()) {
+            let room = replica.log.reserve(records.len()).await;
+            room.map_err(|error| refuse_append(shard, &error))?;
+        }
+        // From here to the append nothing is awaited: what is checked stays true.
+        if let Some(duplicate) = check_producer(shard, replica, &batch)? {
+            return Ok(duplicate);
+        }
+        let epoch = replica.leader_epoch();
+        match replica.log.append(&records, epoch, now_ms) {
+            Ok(appended) => break appended,
+            Err(StorageError::NoRoom) => runtime::task::yield_now().await,
+            Err(error) => return Err(refuse_append(shard, &error)),
+        }
+    };
     metrics::add(
         &shard.metrics.records_in,
         u64::try_from(summary.record_count).unwrap_or(0),
@@ -224,17 +225,115 @@ fn refuse_batch(error: &BatchError) -> Refused {
     }
 }
 
-fn refuse(error: &StorageError) -> Refused {
+fn refuse_append(shard: &Shard, error: &StorageError) -> Refused {
+    if matches!(error, StorageError::SpaceExhausted { .. }) {
+        metrics::add(&shard.metrics.batches_without_space, 1);
+    }
     Refused::new(storage_error_code(error), error.to_string())
 }
 
-/// Maps what storage says to what a client is told.
+/// Maps what storage says to what a client is told. Whether a client tries again follows from the code:
+/// it does for `KAFKA_STORAGE_ERROR` and `NOT_LEADER_OR_FOLLOWER`.
 pub fn storage_error_code(error: &StorageError) -> ErrorCode {
     match error {
+        // The disk: full, failed, or offline since it failed.
+        StorageError::SpaceExhausted { .. }
+        | StorageError::DiskFull { .. }
+        | StorageError::Io { .. }
+        | StorageError::Offline { .. }
+        | StorageError::Journal(_)
+        | StorageError::FormatVersion { .. } => ErrorCode::KafkaStorageError,
+        StorageError::Corruption { .. } | StorageError::BadBatch { .. } => {
+            ErrorCode::CorruptMessage
+        }
+        StorageError::BatchTooLarge { .. } => ErrorCode::MessageTooLarge,
         StorageError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
-        StorageError::Corruption { .. } => ErrorCode::CorruptMessage,
         StorageError::LogDeleted => ErrorCode::UnknownTopicOrPartition,
+        // It passes: an append waits for room, others may come again.
         StorageError::LogBusy | StorageError::NoRoom => ErrorCode::NotLeaderOrFollower,
-        _ => ErrorCode::KafkaStorageError,
+        // Not while a client is served.
+        StorageError::LogExists { .. }
+        | StorageError::ShardsSwitching { .. }
+        | StorageError::ShardCount { .. }
+        | StorageError::InvalidSetting { .. } => ErrorCode::UnknownServerError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use storage::journal::JournalFailed;
+
+    use super::*;
+
+    #[test]
+    fn every_storage_error_has_its_code() {
+        let (path, reason) = (PathBuf::new, || "test".to_owned());
+        let check = |error: StorageError, expected: ErrorCode| {
+            assert_eq!(storage_error_code(&error), expected, "{error:?}");
+        };
+        let storage = ErrorCode::KafkaStorageError;
+        let io = |source: io::ErrorKind| StorageError::io("write", &path(), source.into());
+        check(io(io::ErrorKind::Other), storage);
+        check(io(io::ErrorKind::StorageFull), storage);
+        check(StorageError::Offline { reason: reason() }, storage);
+        let reason_of_journal = reason().into();
+        check(
+            JournalFailed {
+                reason: reason_of_journal,
+            }
+            .into(),
+            storage,
+        );
+        let exhausted = StorageError::SpaceExhausted {
+            free_bytes: 1,
+            reserve_bytes: 2,
+        };
+        check(exhausted, storage);
+        let version = StorageError::FormatVersion {
+            file: path(),
+            found: 2,
+            supported: 1,
+        };
+        check(version, storage);
+        let damaged = StorageError::corruption(&path(), 0, "a", "b");
+        check(damaged, ErrorCode::CorruptMessage);
+        let bad = StorageError::BadBatch {
+            field: "magic",
+            expected: 2,
+            found: 1,
+        };
+        check(bad, ErrorCode::CorruptMessage);
+        let large = StorageError::BatchTooLarge {
+            bytes: 2,
+            bytes_max: 1,
+        };
+        check(large, ErrorCode::MessageTooLarge);
+        let outside = StorageError::OffsetOutOfRange {
+            offset: 9,
+            log_start: 0,
+            log_end: 1,
+        };
+        check(outside, ErrorCode::OffsetOutOfRange);
+        check(StorageError::LogDeleted, ErrorCode::UnknownTopicOrPartition);
+        check(StorageError::LogBusy, ErrorCode::NotLeaderOrFollower);
+        check(StorageError::NoRoom, ErrorCode::NotLeaderOrFollower);
+        let unknown = ErrorCode::UnknownServerError;
+        check(StorageError::LogExists { log: reason() }, unknown);
+        check(StorageError::ShardsSwitching { data_dir: path() }, unknown);
+        let count = StorageError::ShardCount {
+            data_dir: path(),
+            found: 1,
+            stated: 2,
+        };
+        check(count, unknown);
+        let setting = StorageError::InvalidSetting {
+            name: "x",
+            value: 1,
+            allowed: "2",
+        };
+        check(setting, unknown);
     }
 }

@@ -44,6 +44,7 @@ pub async fn reconcile(shard: Rc<Shard>, image: Arc<Image>) -> Result<(), Storag
 async fn open_topic(shard: &Shard, image: &Image, topic: &Topic) -> Result<(), StorageError> {
     let layers = BrokerLayers::new(image, shard.config.node_id, &shard.broker_configs);
     let config = Rc::new(TopicConfig::resolve(&topic.configs, &layers));
+    let in_log = log_config(&config, topic.is_internal());
     let mut created = None;
     for (index, partition) in topic.partitions.iter().enumerate() {
         let key = PartitionKey {
@@ -54,22 +55,18 @@ async fn open_topic(shard: &Shard, image: &Image, topic: &Topic) -> Result<(), S
             continue;
         }
         if let Some(replica) = shard.table.get(key) {
-            shard
-                .storage
-                .update_config(log_id(key), log_config(&config));
+            shard.storage.update_config(log_id(key), in_log.clone());
             replica.set_leader_epoch(partition.leader_epoch);
             replica.set_config(config.clone());
             continue;
         }
         let log = if let Some(log) = shard.storage.log(log_id(key)) {
-            shard
-                .storage
-                .update_config(log_id(key), log_config(&config));
+            shard.storage.update_config(log_id(key), in_log.clone());
             log
         } else {
             let (log, sequence) = shard
                 .storage
-                .begin_create_log(log_id(key), log_config(&config))?;
+                .begin_create_log(log_id(key), in_log.clone())?;
             created = Some(sequence);
             log
         };
@@ -122,8 +119,8 @@ pub fn log_id(key: PartitionKey) -> LogId {
     }
 }
 
-/// The part of a topic's configs that storage follows.
-fn log_config(config: &TopicConfig) -> LogConfig {
+/// The part of a topic's configs that storage follows. Coordinators write on when the disk is full.
+fn log_config(config: &TopicConfig, is_internal: bool) -> LogConfig {
     let deletes = config.cleanup_policy.has_delete();
     let compaction = CompactionConfig {
         min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
@@ -144,5 +141,6 @@ fn log_config(config: &TopicConfig) -> LogConfig {
             .map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
         retention_bytes: config.retention_bytes.filter(|_| deletes),
         compaction,
+        may_use_reserve: is_internal,
     }
 }

@@ -139,6 +139,7 @@ impl Shard {
     pub fn snapshot(&self) -> Snapshot {
         let counts = self.storage.counts();
         let journal = self.storage.journal().counts();
+        let (stage, disk) = self.storage.space();
         Snapshot {
             shard: self.id,
             connections_open: self.connections.count() as u64,
@@ -159,6 +160,9 @@ impl Shard {
             dirty_bytes: counts.dirty_bytes,
             offline: u64::from(self.storage.check_online().is_err()),
             cleaner: counts.cleaner,
+            disk_stage: stage as u64,
+            disk_free_bytes: disk.free_bytes,
+            disk_total_bytes: disk.total_bytes,
             ..self.metrics.snapshot()
         }
     }

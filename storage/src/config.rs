@@ -43,12 +43,19 @@ pub struct StorageConfig {
     pub open_files_max: usize,
     /// Greatest step by which the space of a busy segment is allocated ahead.
     pub allocate_step_bytes_max: u64,
-    /// Free space that appends leave alone: for checkpoints, journal files and deletions.
+    /// With less free space than this a warning is given; at most a fifth of the file system counts.
+    pub warn_bytes: u64,
+    /// With less free space than this appends are paced; at most a tenth of the file system counts.
+    pub throttle_bytes: u64,
+    /// Free space that appends leave alone: for checkpoints, journal files and deletions. At most a
+    /// twentieth of the file system counts.
     pub reserve_bytes: u64,
     /// How fast the scrubber reads, in bytes a second; 0: as fast as it can.
     pub scrub_bytes_per_second: u64,
     /// Sealed segments are read again and checked once in so long, in ms; 0: never.
     pub scrub_period_ms: u64,
+    /// Shards that share the file system; each admits its part of what is free.
+    pub shards: u32,
     /// A producer that was silent for so long, in ms, is forgotten by retention.
     pub producer_expiration_ms: i64,
     /// Memory for the keys of one compaction round; less when the budget has none. From 4 KiB.
@@ -75,9 +82,12 @@ impl Default for StorageConfig {
             checkpoint_journal_percent: 50,
             open_files_max: 512,
             allocate_step_bytes_max: 64 * MIB,
+            warn_bytes: 10 * 1024 * MIB,
+            throttle_bytes: 2 * 1024 * MIB,
             reserve_bytes: 256 * MIB,
             scrub_bytes_per_second: MIB,
             scrub_period_ms: 0,
+            shards: 1,
             producer_expiration_ms: 86_400_000,
             cleaner_map_bytes_max: 16 << 20,
             cleaner_io_bytes_per_second: 64 * MIB,
@@ -175,6 +185,8 @@ pub struct LogConfig {
     /// Oldest segments are deleted while the rest is at least this large (`retention.bytes`);
     /// `None`: kept.
     pub retention_bytes: Option<u64>,
+    /// Appends go on from the reserve when the disk is full: consumers commit while others clean up.
+    pub may_use_reserve: bool,
     /// Of every key the newest record is kept (`cleanup.policy=compact`); `None`: all are.
     pub compaction: Option<CompactionConfig>,
 }
@@ -205,6 +217,7 @@ impl Default for LogConfig {
             segment_ms: WEEK_MS,
             retention_ms: Some(WEEK_MS),
             retention_bytes: None,
+            may_use_reserve: false,
             compaction: None,
         }
     }

@@ -116,7 +116,7 @@ impl Engine {
             data_dir,
             shard,
             files: OpenFiles::new(config.open_files_max),
-            space: Space::new(config.reserve_bytes),
+            space: Space::new(&config, shard),
             read_cache: ReadCache::new(
                 config.read_cache_bytes_max,
                 config.read_window_bytes,
@@ -173,6 +173,16 @@ impl Engine {
         self.wake.notify_one();
         self.progress.notify_waiters();
         self.went_offline.notify_waiters();
+    }
+
+    /// What the failure of work that is repeated means: a full disk is waited out, since what was to be
+    /// written is still in memory and in the journal; anything else takes this storage offline.
+    pub(crate) fn fail_unless_full(&self, error: &StorageError) {
+        if error.is_disk_full() {
+            self.space.note_out(error);
+        } else {
+            self.fail(error);
+        }
     }
 
     /// Waits until the journal is durable through `sequence`.
@@ -318,6 +328,11 @@ impl Engine {
             self.progress.notified().await;
         }
         self.check_online()
+    }
+
+    /// The checkpoint that was begun did not come about: the next may begin as if it had not been.
+    pub(crate) fn forget_checkpoint(&self) {
+        self.journal_bytes_at_checkpoint.set(None);
     }
 
     /// Has files deleted once the removal's record is durable.

@@ -15,7 +15,6 @@ use crate::journal::JournalFailed;
 
 /// What can go wrong in a data directory.
 #[derive(Debug, Error)]
-#[non_exhaustive]
 pub enum StorageError {
     /// The operating system refused an operation on a file or directory.
     #[error("{operation} {}: {source}", path.display())]
@@ -28,8 +27,8 @@ pub enum StorageError {
         #[source]
         source: io::Error,
     },
-    /// The device has no space left for what was asked.
-    #[error("{operation} {}: no space left on device; free some space and start again", path.display())]
+    /// The device has no space left for what was asked. Nothing is lost: it can be done again when there is.
+    #[error("{operation} {}: no space left on device; free some space", path.display())]
     DiskFull {
         /// What was tried.
         operation: &'static str,
@@ -150,10 +149,15 @@ pub enum StorageError {
 
 impl StorageError {
     /// Wraps an operating system error with the operation and the path; a full disk becomes
-    /// [`StorageError::DiskFull`].
+    /// [`StorageError::DiskFull`], but not that of a sync: what it was to make durable may be gone from
+    /// the page cache, so it is no more tried again than any other failed sync.
     pub fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
-        if source.kind() == io::ErrorKind::StorageFull {
+        let is_full = matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        if is_full && !operation.contains("sync") {
             StorageError::DiskFull { operation, path }
         } else {
             StorageError::Io {
@@ -162,6 +166,11 @@ impl StorageError {
                 source,
             }
         }
+    }
+
+    /// Whether there was no space for what was asked, so that it may be tried again.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        matches!(self, StorageError::DiskFull { .. })
     }
 
     /// A corruption report; the values are rendered with `Display`.
@@ -177,5 +186,22 @@ impl StorageError {
             expected: expected.to_string(),
             found: found.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart_but_not_in_a_sync() {
+        let io = |operation, kind: io::ErrorKind| {
+            StorageError::io(operation, Path::new("/f"), kind.into()).is_disk_full()
+        };
+        assert!(io("write", io::ErrorKind::StorageFull));
+        assert!(io("create", io::ErrorKind::QuotaExceeded));
+        assert!(!io("write", io::ErrorKind::PermissionDenied));
+        assert!(!io("fdatasync", io::ErrorKind::StorageFull));
+        assert!(!io("fsync directory", io::ErrorKind::StorageFull));
     }
 }

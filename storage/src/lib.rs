@@ -40,4 +40,5 @@ pub use partition_log::{
     SegmentRetention, SequenceCheck, TimestampOffset,
 };
 pub use recovery::RecoveryReport;
+pub use space::SpaceStage;
 pub use storage::{Storage, StorageCounts};

@@ -1,74 +1,248 @@
 //! Space on the data directory's file system: an append is admitted only while its segment can take
-//! it later, so that the journal never accepts what cannot be written behind.
+//! it later, and long before that it is told that little is left.
+//!
+//! ```text
+//!   Normal ──▶ Warn ──▶ Throttle ──▶ Refuse      by what is free, each at a setting of its own; or
+//!                                                because an append needs more than may be admitted
+//!      ◀────────◀───────────◀───────────         back when a quarter more than that is free again
+//! ```
 //!
 //! *Place*: asked by every append; measured by the write-behind. *Invariants*: **I1** bytes admitted
 //! since a measurement, plus those that were dirty then, are at most what was free then less the
-//! reserve. The reserve is for checkpoints, journal files and whatever else shares the file system.
-//! *Limits*: `reserve_bytes`; measured at most once a second.
+//! reserve, over all shards: each admits its share. The reserve is for checkpoints, journal files,
+//! commits of consumers, and whatever else shares the file system. **I2** where the disk turned out to
+//! be full all the same, nothing is admitted until a write has found space again; that is tried once
+//! between two measurements.
+//! *Limits*: `warn_bytes`, `throttle_bytes`, `reserve_bytes`, each at most a part of the file system;
+//! measured at most once a second, sooner only when a share is used up.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::time::Duration;
 
-use runtime::dir;
+use runtime::dir::{self, DiskSpace};
 use runtime::time::{Instant, now};
 
+use crate::config::StorageConfig;
 use crate::error::StorageError;
 
-/// Least time between two measurements.
+/// Least time between two measurements, and before a write that found no space is tried again.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
+/// The same when an append waits for a new share.
+const MEASURE_INTERVAL_WANTED: Duration = Duration::from_millis(10);
+/// While appends are paced, what is left above the reserve lasts for so long at least.
+const PACED_SECONDS: u64 = 60;
+/// Slowest pace of a shard, in bytes a second.
+const PACE_MIN: u64 = 1 << 20;
+/// Longest wait of one append; clients take longer ones for a broker that hangs.
+const PACE_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How full the disk is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SpaceStage {
+    /// There is enough.
+    #[default]
+    Normal,
+    /// Somebody should look after it.
+    Warn,
+    /// Appends are paced.
+    Throttle,
+    /// Appends are refused; everything else goes on from the reserve.
+    Refuse,
+}
+
+/// Bytes that must be free in a stage; less is the next one.
+#[derive(Clone, Copy, Debug)]
+struct Thresholds {
+    warn: u64,
+    throttle: u64,
+    reserve: u64,
+}
+
+impl Thresholds {
+    /// As set; on a small disk the part of it that makes sense for all of them.
+    fn new(config: &StorageConfig, total_bytes: u64) -> Self {
+        Thresholds {
+            warn: config.warn_bytes.min(total_bytes / 5),
+            throttle: config.throttle_bytes.min(total_bytes / 10),
+            reserve: config.reserve_bytes.min(total_bytes / 20),
+        }
+    }
+
+    /// The stage when `left` bytes are left. One that was reached is left only when there is a quarter
+    /// more than it takes to reach it, so that it does not flap.
+    fn stage(&self, left: u64, before: SpaceStage) -> SpaceStage {
+        let is_below = |threshold: u64, stage: SpaceStage| {
+            let margin = if before >= stage { threshold / 4 } else { 0 };
+            left < threshold + margin
+        };
+        if is_below(self.reserve, SpaceStage::Refuse) {
+            SpaceStage::Refuse
+        } else if is_below(self.throttle, SpaceStage::Throttle) {
+            SpaceStage::Throttle
+        } else if is_below(self.warn, SpaceStage::Warn) {
+            SpaceStage::Warn
+        } else {
+            SpaceStage::Normal
+        }
+    }
+}
 
 /// What may still be admitted.
 pub(crate) struct Space {
-    reserve_bytes: u64,
-    free_bytes: Cell<u64>,
+    config: StorageConfig,
+    /// Only one of the shards says what all of them see.
+    tells: bool,
+    disk: Cell<DiskSpace>,
+    stage: Cell<SpaceStage>,
     admissible_bytes: Cell<u64>,
+    /// The same at the last measurement.
+    share_bytes: Cell<u64>,
+    /// Nothing was admitted since the last measurement.
+    is_fresh: Cell<bool>,
+    /// An append waits for a measurement.
+    is_wanted: Cell<bool>,
     measured: Cell<Option<Instant>>,
+    /// The last write that needed space found none.
+    is_out: Cell<bool>,
+    /// There was a measurement since then.
+    may_write: Cell<bool>,
+    /// When the next paced append may be made.
+    next_turn: RefCell<Option<Instant>>,
 }
 
 impl Space {
-    pub(crate) fn new(reserve_bytes: u64) -> Self {
-        let nothing = || Cell::new(0);
+    pub(crate) fn new(config: &StorageConfig, shard: u32) -> Self {
         Space {
-            reserve_bytes,
-            free_bytes: nothing(),
-            admissible_bytes: nothing(),
+            config: config.clone(),
+            tells: shard == 0,
+            disk: Cell::default(),
+            stage: Cell::default(),
+            admissible_bytes: Cell::new(0),
+            share_bytes: Cell::new(0),
+            is_fresh: Cell::new(false),
+            is_wanted: Cell::new(false),
             measured: Cell::new(None),
+            is_out: Cell::new(false),
+            may_write: Cell::new(true),
+            next_turn: RefCell::new(None),
         }
     }
 
     /// Whether `bytes` may be appended.
     ///
     /// # Errors
-    /// [`StorageError::SpaceExhausted`].
+    /// [`StorageError::SpaceExhausted`]; [`StorageError::NoRoom`]: it will be known after the next
+    /// measurement, for which the write-behind has to be woken.
     pub(crate) fn check(&self, bytes: u64) -> Result<(), StorageError> {
         if bytes <= self.admissible_bytes.get() {
             return Ok(());
         }
-        Err(StorageError::SpaceExhausted {
-            free_bytes: self.free_bytes.get(),
-            reserve_bytes: self.reserve_bytes,
-        })
+        if self.stage.get() < SpaceStage::Refuse && !self.is_fresh.get() {
+            self.is_wanted.set(true);
+            return Err(StorageError::NoRoom);
+        }
+        self.admissible_bytes.set(0);
+        self.enter(SpaceStage::Refuse);
+        Err(self.exhausted())
+    }
+
+    pub(crate) fn exhausted(&self) -> StorageError {
+        StorageError::SpaceExhausted {
+            free_bytes: self.disk.get().free_bytes,
+            reserve_bytes: self.thresholds().reserve,
+        }
     }
 
     /// Takes `bytes` that were appended off what may be.
     pub(crate) fn take(&self, bytes: u64) {
-        self.admissible_bytes
-            .set(self.admissible_bytes.get().saturating_sub(bytes));
+        self.is_fresh.set(false);
+        let rest = self.admissible_bytes.get().saturating_sub(bytes);
+        self.admissible_bytes.set(rest);
+        // No stage is jumped over: half of the share at most goes between two measurements.
+        if rest < self.share_bytes.get() / 2 {
+            self.is_wanted.set(true);
+        }
     }
 
-    /// Whether nothing much is left: then deletions elsewhere have to be noticed.
-    pub(crate) fn is_short(&self) -> bool {
-        self.admissible_bytes.get() < self.reserve_bytes
+    /// A write found no space: what was measured was wrong, or is by now.
+    pub(crate) fn note_out(&self, error: &StorageError) {
+        if !self.is_out.replace(true) {
+            tracing::warn!(%error, "the disk is full; tried again every second");
+        }
+        self.admissible_bytes.set(0);
+        self.is_fresh.set(true);
+        // Measured and tried again when the interval is over, and not before.
+        self.measured.set(Some(now()));
+        self.may_write.set(false);
+        self.enter(SpaceStage::Refuse);
+    }
+
+    /// A write found space, or there is nothing left to write.
+    pub(crate) fn note_written(&self) {
+        if self.is_out.replace(false) {
+            self.is_wanted.set(true);
+        }
+    }
+
+    /// Whether the last write that needed space found none.
+    pub(crate) fn is_out(&self) -> bool {
+        self.is_out.get()
+    }
+
+    /// Whether what needs space may be tried: not when it was just now, in vain.
+    pub(crate) fn may_write(&self) -> bool {
+        self.may_write.get()
+    }
+
+    pub(crate) fn stage(&self) -> SpaceStage {
+        self.stage.get()
+    }
+
+    pub(crate) fn disk(&self) -> DiskSpace {
+        self.disk.get()
+    }
+
+    /// Something was deleted: who is slowed down or refused wants to know what is free now.
+    pub(crate) fn note_freed(&self) {
+        if self.stage.get() >= SpaceStage::Throttle {
+            self.is_wanted.set(true);
+        }
+    }
+
+    /// After how long it should be measured again, if that must be soon.
+    pub(crate) fn next_measurement(&self) -> Option<Duration> {
+        let is_short = self.stage.get() >= SpaceStage::Throttle || self.is_out.get();
+        if self.is_wanted.get() && !self.is_out.get() {
+            Some(MEASURE_INTERVAL_WANTED)
+        } else {
+            is_short.then_some(MEASURE_INTERVAL)
+        }
     }
 
     /// The greatest step by which a segment's space should be allocated ahead: a small part of what is
     /// free, so that many logs together do not take it all.
     pub(crate) fn allocate_step_max(&self) -> u64 {
-        self.free_bytes.get() / 256
+        self.disk.get().free_bytes / 256
     }
 
-    /// Measures again if the last time is long ago. `dirty_bytes` are in memory only.
+    /// How long an append of `bytes` has to wait for its turn: in the throttle stage the rate is what
+    /// would use up the rest in a minute, so it falls as the rest does, and never ends at once.
+    pub(crate) fn pace(&self, bytes: u64) -> Duration {
+        if self.stage.get() != SpaceStage::Throttle {
+            return Duration::ZERO;
+        }
+        let rate = (self.admissible_bytes.get() / PACED_SECONDS).max(PACE_MIN);
+        let now = now();
+        let mut next_turn = self.next_turn.borrow_mut();
+        let turn = next_turn.map_or(now, |turn| turn.max(now));
+        let takes = Duration::from_millis(bytes.saturating_mul(1000) / rate);
+        *next_turn = Some((turn + takes).min(now + PACE_WAIT_MAX));
+        turn - now
+    }
+
+    /// Measures again if the last time is long ago. `dirty_bytes` are in memory only. Answers whether
+    /// it did.
     ///
     /// # Errors
     /// [`StorageError::Io`].
@@ -76,20 +250,117 @@ impl Space {
         &self,
         data_dir: &Path,
         dirty_bytes: impl Fn() -> u64,
-    ) -> Result<(), StorageError> {
-        if self
-            .measured
-            .get()
-            .is_some_and(|measured| measured.elapsed() < MEASURE_INTERVAL)
-        {
-            return Ok(());
+    ) -> Result<bool, StorageError> {
+        let is_wanted = self.is_wanted.get() && !self.is_out.get();
+        let interval = if is_wanted {
+            MEASURE_INTERVAL_WANTED
+        } else {
+            MEASURE_INTERVAL
+        };
+        let is_recent = |measured: Instant| measured.elapsed() < interval;
+        if self.measured.get().is_some_and(is_recent) {
+            return Ok(false);
         }
         self.measured.set(Some(now()));
-        let free = dir::free_bytes(data_dir).await;
-        let free = free.map_err(|e| StorageError::io("measure free space of", data_dir, e))?;
-        self.free_bytes.set(free);
-        self.admissible_bytes
-            .set(free.saturating_sub(self.reserve_bytes + dirty_bytes()));
-        Ok(())
+        let disk = dir::disk_space(data_dir).await;
+        let disk = disk.map_err(|e| StorageError::io("measure free space of", data_dir, e))?;
+        self.disk.set(disk);
+        self.may_write.set(true);
+        self.is_wanted.set(false);
+        self.is_fresh.set(true);
+        // The others may have as much in memory as this shard.
+        let shards = u64::from(self.config.shards.max(1));
+        let left = disk.free_bytes.saturating_sub(dirty_bytes() * shards);
+        if !self.is_out.get() {
+            self.enter(self.thresholds().stage(left, self.stage.get()));
+        }
+        let share = match self.stage.get() {
+            SpaceStage::Refuse => 0,
+            _ => left.saturating_sub(self.thresholds().reserve) / shards,
+        };
+        self.share_bytes.set(share);
+        self.admissible_bytes.set(share);
+        Ok(true)
+    }
+
+    fn thresholds(&self) -> Thresholds {
+        Thresholds::new(&self.config, self.disk.get().total_bytes)
+    }
+
+    fn enter(&self, stage: SpaceStage) {
+        let before = self.stage.replace(stage);
+        if before == stage || !self.tells {
+            return;
+        }
+        let free_bytes = self.disk.get().free_bytes;
+        let Thresholds {
+            warn,
+            throttle,
+            reserve,
+        } = self.thresholds();
+        match stage {
+            SpaceStage::Normal => tracing::info!(free_bytes, "the disk has enough space again"),
+            SpaceStage::Warn => tracing::warn!(
+                free_bytes,
+                warn_bytes = warn,
+                "the disk fills up: appends are slowed down below {throttle} bytes"
+            ),
+            SpaceStage::Throttle => tracing::warn!(
+                free_bytes,
+                throttle_bytes = throttle,
+                "the disk is nearly full: appends are slowed down, and refused below {reserve} bytes"
+            ),
+            SpaceStage::Refuse => tracing::error!(
+                free_bytes,
+                reserve_bytes = reserve,
+                "the disk is full: appends are refused; reads, deletions and commits go on"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn thresholds(total_bytes: u64) -> Thresholds {
+        let config = StorageConfig {
+            warn_bytes: 100 * MIB,
+            throttle_bytes: 40 * MIB,
+            reserve_bytes: 20 * MIB,
+            ..StorageConfig::default()
+        };
+        Thresholds::new(&config, total_bytes)
+    }
+
+    #[test]
+    fn a_stage_is_left_only_with_a_quarter_more_than_it_takes_to_reach_it() {
+        let thresholds = thresholds(u64::MAX);
+        let check = |left: u64, before, expected| {
+            assert_eq!(thresholds.stage(left * MIB, before), expected, "{left} MiB");
+        };
+        check(100, SpaceStage::Normal, SpaceStage::Normal);
+        check(99, SpaceStage::Normal, SpaceStage::Warn);
+        check(124, SpaceStage::Warn, SpaceStage::Warn);
+        check(125, SpaceStage::Warn, SpaceStage::Normal);
+        check(39, SpaceStage::Warn, SpaceStage::Throttle);
+        check(49, SpaceStage::Throttle, SpaceStage::Throttle);
+        check(50, SpaceStage::Throttle, SpaceStage::Warn);
+        check(0, SpaceStage::Normal, SpaceStage::Refuse);
+        check(24, SpaceStage::Refuse, SpaceStage::Refuse);
+        check(25, SpaceStage::Refuse, SpaceStage::Throttle);
+        check(1000, SpaceStage::Refuse, SpaceStage::Normal);
+    }
+
+    #[test]
+    fn a_small_disk_has_room_for_every_stage() {
+        let Thresholds {
+            warn,
+            throttle,
+            reserve,
+        } = thresholds(100 * MIB);
+        assert_eq!((warn, throttle, reserve), (20 * MIB, 10 * MIB, 5 * MIB));
     }
 }

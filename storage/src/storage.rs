@@ -9,9 +9,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use runtime::MemoryBudget;
-use runtime::dir;
+use runtime::dir::{self, DiskSpace};
 use runtime::task::{Class, spawn};
 use runtime::time::wall_clock_ms;
 
@@ -28,6 +29,7 @@ use crate::partition_log::state::LogState;
 use crate::partition_log::{Condition, Log, PartitionLog};
 use crate::recovery::{RecoveredLog, Recovery, RecoveryReport};
 use crate::scrub;
+use crate::space::SpaceStage;
 use crate::tasks::{Task, TaskKind};
 use crate::write_behind;
 
@@ -344,6 +346,17 @@ impl Storage {
         self.engine().check_online()
     }
 
+    /// How full the disk is, and what is free of how much.
+    pub fn space(&self) -> (SpaceStage, DiskSpace) {
+        let space = &self.engine().space;
+        (space.stage(), space.disk())
+    }
+
+    /// How long appends of `bytes` should be put off: not at all while the disk has enough space.
+    pub fn pace(&self, bytes: u64) -> Duration {
+        self.engine().space.pace(bytes)
+    }
+
     /// Figures for metrics.
     pub fn counts(&self) -> StorageCounts {
         let engine = self.engine();
@@ -390,9 +403,11 @@ impl Storage {
         };
         let written = checkpoint::write(engine, logs, plan).await;
         if let Err(error) = &written {
-            engine.fail(error);
+            engine.forget_checkpoint();
+            engine.fail_unless_full(error);
         }
         self.shared.generation.set(written?.generation);
+        engine.space.note_written();
         Ok(())
     }
 
@@ -409,7 +424,8 @@ impl Storage {
     /// replayed at the next start. Handles to logs answer [`StorageError::Offline`] afterwards.
     ///
     /// # Errors
-    /// Of the writes; what was acknowledged is safe all the same, in the journal.
+    /// Of the writes, but not that the disk is full; what was acknowledged is safe all the same, in the
+    /// journal, and the next start replays it.
     pub async fn close(&self) -> Result<(), StorageError> {
         let engine = self.engine();
         engine.check_online()?;
@@ -417,7 +433,13 @@ impl Storage {
         while !engine.tasks.is_idle() {
             engine.progress.notified().await;
         }
-        let result = self.checkpoint().await;
+        let result = match self.checkpoint().await {
+            Err(error) if error.is_disk_full() => {
+                tracing::warn!(%error, "no checkpoint: the next start replays the journal");
+                Ok(())
+            }
+            result => result,
+        };
         engine.is_closing.set(true);
         engine.wake.notify_one();
         let closed = engine.journal.close().await.map_err(StorageError::from);
@@ -447,7 +469,8 @@ async fn read_or_make_table(
             table,
             other_is_invalid,
         } => {
-            if other_is_invalid {
+            // The copy of the second generation has space before it has content.
+            if other_is_invalid && table.header.generation > 1 {
                 let generation = table.header.generation;
                 tracing::info!(
                     shard,
@@ -497,6 +520,7 @@ async fn make_first_table(
         written_ms: wall_clock_ms(),
     };
     let header = writer.publish(header).await?;
+    table::allocate_next(shard_dir, &header).await;
     Ok(Table {
         header,
         entries: Vec::new(),

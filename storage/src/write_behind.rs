@@ -24,6 +24,8 @@ use crate::tasks::{Task, TaskKind};
 
 /// The write-behind sleeps at most so long while something is unwritten.
 const TICK: Duration = Duration::from_secs(1);
+/// And so long when nothing is: others may fill the disk.
+const IDLE_TICK: Duration = Duration::from_secs(10);
 
 /// Runs until the storage is closed or offline.
 pub(crate) async fn run(storage: Storage) {
@@ -36,21 +38,30 @@ pub(crate) async fn run(storage: Storage) {
             .space
             .measure(&engine.data_dir, || engine.dirty_bytes())
             .await;
-        if let Err(error) = measured {
-            engine.fail(&error);
-            return;
+        match measured {
+            Ok(true) => engine.progress.notify_waiters(),
+            Ok(false) => {}
+            Err(error) => {
+                engine.fail(&error);
+                return;
+            }
         }
         start_removals(&engine);
-        start_writes(&engine);
-        if engine.wants_checkpoint() {
-            start_checkpoint(&storage);
+        // Where a write has just found no space, only what frees some is done.
+        if engine.space.may_write() {
+            start_writes(&engine);
+            if engine.wants_checkpoint() {
+                start_checkpoint(&storage);
+            }
+            if engine.tasks.is_idle() {
+                engine.space.note_written();
+            }
         }
-        if engine.queues.aging.borrow().is_empty() && !engine.space.is_short() {
-            engine.wake.notified().await;
-        } else {
-            // Only ages and space are waited for by time; everything else wakes.
-            let _ = timeout(TICK, engine.wake.notified()).await;
-        }
+        // Only ages and space are waited for by time; everything else wakes.
+        let is_idle = engine.queues.aging.borrow().is_empty();
+        let patience = if is_idle { IDLE_TICK } else { TICK };
+        let patience = engine.space.next_measurement().unwrap_or(patience);
+        let _ = timeout(patience, engine.wake.notified()).await;
     }
 }
 
@@ -59,8 +70,12 @@ fn start_writes(engine: &Rc<Engine>) {
         let Some(log) = next_log(engine) else { return };
         let task = Task::begin(engine, TaskKind::Write);
         spawn(Class::Storage, async move {
-            // An error has taken the storage offline and is logged there.
-            let _ = log.write_behind().await;
+            // An error is dealt with there: it has taken the storage offline, unless the disk is full.
+            match log.write_behind().await {
+                Ok(()) => log.engine.space.note_written(),
+                Err(error) if error.is_disk_full() => log.queue_flush(),
+                Err(_) => {}
+            }
             drop(task);
         })
         .detach();
@@ -111,7 +126,7 @@ fn start_checkpoint(storage: &Storage) {
     };
     let storage = storage.clone();
     spawn(Class::Storage, async move {
-        // An error has taken the storage offline and is logged there.
+        // An error has taken the storage offline, or the disk is full and it is made later.
         let _ = storage.checkpoint_in_turn(turn).await;
     })
     .detach();
@@ -132,8 +147,9 @@ fn start_removals(engine: &Rc<Engine>) {
         };
         let task = Task::begin(engine, TaskKind::Removal);
         spawn(Class::Background, async move {
-            if let Err(error) = remove(&removal).await {
-                removal.log.engine.fail(&error);
+            match remove(&removal).await {
+                Ok(()) => removal.log.engine.space.note_freed(),
+                Err(error) => removal.log.engine.fail(&error),
             }
             drop(task);
         })

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{shard, system};
-use crate::dir::DirEntry;
+use crate::dir::{DirEntry, DiskSpace};
 
 async fn run<T: Send + 'static>(
     path: &Path,
@@ -104,12 +104,11 @@ pub(crate) async fn write_file_synced(path: &Path, content: &[u8]) -> io::Result
     .await
 }
 
-/// Size of the file system that holds `path`.
-pub(crate) async fn total_bytes(path: &Path) -> io::Result<u64> {
-    run(path, |path| Ok(system::file_system(&path)?.total_bytes)).await
-}
-
-/// Bytes that can still be written to the file system that holds `path`.
-pub(crate) async fn free_bytes(path: &Path) -> io::Result<u64> {
-    run(path, |path| Ok(system::file_system(&path)?.free_bytes)).await
+/// Space of the file system that holds `path`.
+pub(crate) async fn disk_space(path: &Path) -> io::Result<DiskSpace> {
+    let file_system = run(path, |path| system::file_system(&path)).await?;
+    Ok(DiskSpace {
+        free_bytes: file_system.free_bytes,
+        total_bytes: file_system.total_bytes,
+    })
 }

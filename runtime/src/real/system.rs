@@ -109,10 +109,10 @@ pub(crate) fn raise_limit(
 pub(crate) struct FileSystem {
     /// Its magic number, see `statfs(2)`.
     pub(crate) magic: i64,
-    /// Its size.
-    pub(crate) total_bytes: u64,
     /// Bytes an unprivileged process can still write.
     pub(crate) free_bytes: u64,
+    /// Bytes of the whole file system.
+    pub(crate) total_bytes: u64,
 }
 
 /// The file system that holds `path`.
@@ -128,8 +128,8 @@ pub(crate) fn file_system(path: &Path) -> io::Result<FileSystem> {
     let block_bytes = u64::try_from(status.f_bsize).unwrap_or(0);
     Ok(FileSystem {
         magic: status.f_type,
-        total_bytes: status.f_blocks.saturating_mul(block_bytes),
         free_bytes: status.f_bavail.saturating_mul(block_bytes),
+        total_bytes: status.f_blocks.saturating_mul(block_bytes),
     })
 }
 

@@ -85,6 +85,7 @@ pub(crate) async fn write(
         })
         .await?;
     engine.release_journal_below(replay_from);
+    table::allocate_next(&shard_dir, &header).await;
     Ok(header)
 }
 

@@ -14,6 +14,7 @@ use runtime::{AlignedBuf, AppendBuf, BLOCK_BYTES, Durability, File, OpenMode, Sl
 use super::entry::{self, LogEntry};
 use crate::codec::{FieldReader, PutField, TooShort};
 use crate::error::StorageError;
+use crate::segment::block_ceil;
 
 const MAGIC: [u8; 8] = *b"SBTABLE1";
 /// The format version that this build writes and reads.
@@ -23,6 +24,8 @@ const CRC_AT: usize = 12;
 const AFTER_CRC: usize = 16;
 /// The body is written in pieces of this size.
 const PIECE_BYTES: usize = 256 * 1024;
+/// What a copy has more space for than a quarter of the last table.
+const SPARE_BYTES: u64 = 64 << 10;
 /// Bodies beyond this are refused before memory is allocated for them.
 const BODY_BYTES_MAX: u64 = 16 << 30;
 
@@ -411,6 +414,27 @@ impl TableWriter {
         let written = self.file.write_at(0, block, Durability::DataSync).await;
         written.map_err(|e| StorageError::io("write", &self.path, e))?;
         Ok(header)
+    }
+}
+
+/// Gives the copy after the one that was `published` space for a table a quarter larger, so that a
+/// checkpoint can be made when the disk is full: without one the journal would fill up, and with it
+/// deletions would end. Only a help: where it fails the copy stays as it is.
+pub(crate) async fn allocate_next(shard_dir: &Path, published: &TableHeader) {
+    let wanted = published.body_bytes + published.body_bytes / 4 + SPARE_BYTES;
+    let bytes = BLOCK_BYTES as u64 + block_ceil(wanted);
+    let allocate = async {
+        let next = TableWriter::open(shard_dir, published.generation + 1).await?;
+        let size = next.file.size().await;
+        let size = size.map_err(|e| StorageError::io("look into", &next.path, e))?;
+        if size >= bytes {
+            return Ok(());
+        }
+        let allocated = next.file.allocate(size, bytes - size).await;
+        allocated.map_err(|e| StorageError::io("allocate", &next.path, e))
+    };
+    if let Err(error) = allocate.await {
+        tracing::debug!(%error, "no space ahead for the next checkpoint");
     }
 }
 

@@ -37,7 +37,7 @@ const FILL_BYTES: u64 = 1 << 20;
 /// Free files that are kept ready: one to go on in, one in reserve for records that free space.
 const AHEAD: usize = 2;
 /// After this time the making of a file is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// Blocks that what has gathered may take beyond its bytes: headers and padding of two groups.
 const ROUNDING_BYTES: u64 = 3 * BLOCK_BYTES as u64;
 

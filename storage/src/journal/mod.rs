@@ -10,7 +10,8 @@
 //!   new, and damage in the middle is told from a torn end.
 //! - I3. A start makes durable what it replayed, then writes into a fresh file use; it never appends to
 //!   what it replayed.
-//! - I4. After a failed write nothing is written, taken, answered or retried any more.
+//! - I4. After a failed write nothing is written, taken, answered or retried any more; only for a full
+//!   disk it is waited, with the group in flight unanswered.
 //!
 //! *Limits*: `group_bytes_max` a gathering group, `files_max` files of `file_bytes`; the last file is
 //! kept for records that free space ([`Journal::has_room`]). The tasks of a journal that is neither

@@ -6,7 +6,7 @@ use runtime::buffer::{AppendBuf, BLOCK_BYTES};
 use runtime::file::Durability;
 use runtime::time;
 
-use super::files::JournalFile;
+use super::files::{JournalFile, RETRY};
 use super::format::{GROUP_HEADER_BYTES, GroupHeader, padded};
 use super::replay::Replayed;
 use super::{Gathering, Sequence, Shared};
@@ -17,6 +17,8 @@ pub(super) struct Writer {
     generation: u64,
     lap: u64,
     previous_crc: u32,
+    /// Records wait for their group; before that a start waits, and is better told that the disk is full.
+    has_started: bool,
 }
 
 impl Writer {
@@ -27,6 +29,7 @@ impl Writer {
             generation: replayed.generation + 1,
             lap: replayed.lap,
             previous_crc: replayed.last_crc,
+            has_started: false,
         }
     }
 
@@ -52,6 +55,7 @@ impl Writer {
 
     /// Writes groups until the journal is closed or fails.
     pub(super) async fn run(mut self) {
+        self.has_started = true;
         loop {
             let next = self.shared.gathering.borrow_mut().pop_front();
             let Some(mut group) = next else {
@@ -106,12 +110,20 @@ impl Writer {
             .expect("nobody reads a group that gathers");
         let crc = header.seal(unsealed);
         let begun = time::now();
-        let written =
-            file.file
-                .write_at(position, group.buffer.slice(0..bytes), Durability::DataSync);
-        written
-            .await
-            .map_err(|error| StorageError::io("write", &file.path, error))?;
+        loop {
+            let content = group.buffer.slice(0..bytes);
+            let written = file
+                .file
+                .write_at(position, content, Durability::DataSync)
+                .await;
+            match written {
+                Ok(()) => break,
+                Err(error) => {
+                    let error = StorageError::io("write", &file.path, error);
+                    self.wait_for_space(error).await?;
+                }
+            }
+        }
         shared.counts.borrow_mut().count(bytes, time::now() - begun);
         self.previous_crc = crc;
         if shared.files.advance() {
@@ -129,7 +141,9 @@ impl Writer {
         {
             return Ok((file, position));
         }
-        files.begin_next(last).await?;
+        while let Err(error) = files.begin_next(last).await {
+            self.wait_for_space(error).await?;
+        }
         self.lap += 1;
         let (file, position) = files.position().expect("a file was begun");
         assert!(
@@ -138,6 +152,17 @@ impl Writer {
             file.bytes
         );
         Ok((file, position))
+    }
+
+    /// Waits a little where the disk is full: the same bytes can then be written to the same place, since
+    /// nobody was told of them. Any other error is passed on.
+    async fn wait_for_space(&self, error: StorageError) -> Result<(), StorageError> {
+        if !error.is_disk_full() || !self.has_started {
+            return Err(error);
+        }
+        tracing::warn!(%error, "the journal waits for space");
+        time::sleep(RETRY).await;
+        Ok(())
     }
 
     fn committed(&self, last: u64, mut buffer: AppendBuf) {

@@ -8,9 +8,12 @@
 //! Cost sketch for one 16 KiB batch: 61 header bytes decoded, two copies of 16 KiB (0.8 µs each at
 //! 20 GB/s), a journal record header, three queue pushes. No allocation but for a new chunk.
 
-use super::Log;
-use runtime::BLOCK_BYTES;
+use std::time::Duration;
 
+use runtime::BLOCK_BYTES;
+use runtime::time::timeout;
+
+use super::Log;
 use super::PartitionLog;
 use super::state::LogState;
 use crate::config::{LogConfig, SEGMENT_BYTES_LIMIT};
@@ -19,6 +22,8 @@ use crate::error::StorageError;
 use crate::journal::{RecordView, Sequence};
 use crate::segment::batch_header::{BadHeader, BatchHeader, HEADER_BYTES, NONE};
 
+/// After so long without room in the journal it is asked whether the disk is full.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 /// More than a journal record has beside its batches.
 const RECORD_OVERHEAD_BYTES: usize = 64;
 
@@ -38,8 +43,10 @@ pub struct Appended {
 impl PartitionLog {
     /// Whether an append of `bytes` would find room now.
     pub fn has_room(&self, bytes: usize) -> bool {
-        self.log
-            .make_room(&mut self.log.state.borrow_mut(), bytes, false)
+        self.log.check_space(bytes).is_ok()
+            && self
+                .log
+                .make_room(&mut self.log.state.borrow_mut(), bytes, false)
             && self.log.engine.journal.has_room(bytes)
     }
 
@@ -47,16 +54,36 @@ impl PartitionLog {
     /// caller does, when it awaits in between.
     ///
     /// # Errors
+    /// [`StorageError::SpaceExhausted`], [`StorageError::BatchTooLarge`]: there will be none.
     /// [`StorageError::Offline`], [`StorageError::LogDeleted`], [`StorageError::LogBusy`].
     ///
     /// # Cancel safety
     /// Nothing is held by a dropped wait.
     pub async fn reserve(&self, bytes: usize) -> Result<(), StorageError> {
+        let bytes_max = self.log.batch_bytes_max();
+        if bytes as u64 > bytes_max {
+            let bytes = bytes as u64;
+            return Err(StorageError::BatchTooLarge { bytes, bytes_max });
+        }
         loop {
             self.log.check_changeable()?;
+            match self.log.check_space(bytes) {
+                Ok(()) => {}
+                Err(StorageError::NoRoom) => {
+                    self.log.engine.wake.notify_one();
+                    self.log.engine.progress.notified().await;
+                    continue;
+                }
+                Err(exhausted) => return Err(exhausted),
+            }
             if !self.log.engine.journal.has_room(bytes) {
+                // A journal that cannot be emptied because the disk is full has no room for long.
+                if self.log.engine.space.is_out() {
+                    return Err(self.log.engine.space.exhausted());
+                }
                 self.log.engine.wake.notify_one();
-                self.log.engine.journal_room(bytes).await?;
+                let room = self.log.engine.journal_room(bytes);
+                timeout(ROOM_PATIENCE, room).await.unwrap_or(Ok(()))?;
                 continue;
             }
             if self
@@ -87,7 +114,7 @@ impl PartitionLog {
         let log = &*self.log;
         log.check_changeable()?;
         check_headers(batches, log.batch_bytes_max())?;
-        log.engine.space.check(batches.len() as u64)?;
+        log.check_space(batches.len())?;
         let mut state = log.state.borrow_mut();
         if !log.engine.journal.has_room(batches.len())
             || !log.make_room(&mut state, batches.len(), false)
@@ -157,6 +184,15 @@ impl Log {
     /// The largest batch that the journal can take.
     fn batch_bytes_max(&self) -> u64 {
         (self.engine.journal.record_bytes_max() - RECORD_OVERHEAD_BYTES) as u64
+    }
+
+    /// Whether the disk has space for an append of `bytes`. Without it, the few logs that may go on have
+    /// the reserve, and what their journal can hold.
+    fn check_space(&self, bytes: usize) -> Result<(), StorageError> {
+        if self.config.borrow().may_use_reserve {
+            return Ok(());
+        }
+        self.engine.space.check(bytes as u64)
     }
 
     /// Makes the open chunk have room for `bytes`; `false` when there is no memory.
@@ -283,7 +319,7 @@ impl Log {
     }
 
     /// Puts the log into the queue of logs to write.
-    pub(super) fn queue_flush(&self) {
+    pub(crate) fn queue_flush(&self) {
         if !self.is_flush_queued.replace(true) {
             self.engine
                 .queues

@@ -3,7 +3,7 @@
 //! *Place*: tasks of the write-behind and of checkpoints. *Invariants*: **I1** only full blocks are
 //! written, and the last block of a sealed segment; each once, straight out of the tail chunks.
 //! **I2** one task at a time works on a log's files ([`Log::file_work`]). **I3** a failed write or
-//! fdatasync takes the storage offline. *Durability*: after [`Log::sync_to`] the bytes asked for,
+//! fdatasync takes the storage offline; but a write for which the disk has no room is repeated, as it was. *Durability*: after [`Log::sync_to`] the bytes asked for,
 //! and the directory entries of their files, survive a power loss (but `logs/` itself, which the
 //! checkpoint fsyncs once for all logs).
 
@@ -72,13 +72,16 @@ impl Log {
         result
     }
 
-    /// As [`Self::fail_on_error`]; but what a log needs that is deleted by now does not matter.
+    /// Passes `result` on; an error takes the storage offline, unless the disk is full: then the same is
+    /// written again later. What a log needs that is deleted by now does not matter.
     pub(crate) fn settle(&self, result: Result<(), StorageError>) -> Result<(), StorageError> {
         if self.condition.get() == Condition::Deleted {
-            Ok(())
-        } else {
-            self.fail_on_error(result)
+            return Ok(());
         }
+        if let Err(error) = &result {
+            self.engine.fail_unless_full(error);
+        }
+        result
     }
 
     /// [`Self::sync_to`] for who has the right to work on the files already.
@@ -246,8 +249,10 @@ impl Log {
             .flatten();
         if let Some(snapshot) = snapshot {
             let path = self.path_of(name, FileKind::Producers);
-            let written = dir::write_file_atomic(&path, &snapshot).await;
-            written.map_err(|e| StorageError::io("write", &path, e))?;
+            if let Err(error) = dir::write_file_atomic(&path, &snapshot).await {
+                self.with_segment(name.base_offset, |s| s.producer_snapshot = Some(snapshot));
+                return Err(StorageError::io("write", &path, error));
+            }
         }
         while let Some((number, block)) = self.next_index_block(name.base_offset) {
             let file = self.open_or_create(name, FileKind::Index).await?;

@@ -500,8 +500,8 @@ fn appends_are_refused_before_the_disk_is_full() {
         let mut refused = 0;
         for number in 0..1000 {
             let batch = Spec::new(number, 1, 9000).build();
-            log.reserve(batch.len()).await.expect("room");
-            match log.append(&batch, 0, wall_clock_ms()) {
+            let room = log.reserve(batch.len()).await;
+            match room.and_then(|()| log.append(&batch, 0, wall_clock_ms())) {
                 Ok(appended) => {
                     storage.committed(appended.sequence).await.expect("commit");
                     expected.extend(crate::batches::stored(&batch, appended.base_offset, 0));

@@ -81,6 +81,11 @@ impl History {
         self.changes.push(change);
     }
 
+    /// The last change did not come about.
+    pub(crate) fn take_back(&mut self) {
+        self.changes.pop();
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.changes.len()
     }

@@ -60,7 +60,7 @@ impl Shards {
         Ok(shards)
     }
 
-    fn of(&self, log: u32) -> &Storage {
+    pub(crate) fn of(&self, log: u32) -> &Storage {
         &self.storages[log as usize % self.storages.len()]
     }
 
@@ -94,6 +94,8 @@ pub(crate) enum Scope {
     Everything,
     /// No orderly restarts in between: the disk lies, and they may be refused.
     OneStart,
+    /// No orderly restarts in between: what fails is looked at while it runs.
+    OneHonestStart,
 }
 
 /// Random work, noted in a past.
@@ -153,7 +155,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn step(&mut self, shards: &mut Shards) -> Result<(), StorageError> {
+    pub(crate) async fn step(&mut self, shards: &mut Shards) -> Result<(), StorageError> {
         let number = self.random.below(u64::from(LOGS)) as u32;
         let storage = shards.of(number).clone();
         let Some(log) = storage.log(log_id(number)) else {
@@ -172,7 +174,7 @@ impl Worker {
             0..62 => self.append(&storage, number, &log).await,
             62..66 => self.begin_epoch(&storage, number, &log).await,
             66..72 => self.advance_log_start(&storage, number, &log).await,
-            72..77 => self.truncate(number, &log).await,
+            72..77 => self.truncate(&storage, number, &log).await,
             77..80 => log.roll(wall_clock_ms()).map(|_| ()),
             80..86 => self.enforce_retention(number, &log),
             86..88 => self.delete(&storage, number).await,
@@ -279,7 +281,12 @@ impl Worker {
         self.acknowledge(number, storage.committed(sequence)).await
     }
 
-    async fn truncate(&mut self, number: u32, log: &PartitionLog) -> Result<(), StorageError> {
+    async fn truncate(
+        &mut self,
+        storage: &Storage,
+        number: u32,
+        log: &PartitionLog,
+    ) -> Result<(), StorageError> {
         let (start, end) = (log.log_start_offset(), log.log_end_offset());
         let to = end - self.random.below((end - start) as u64 / 3 + 2) as i64;
         if to < start || to >= end {
@@ -287,7 +294,16 @@ impl Worker {
         }
         // Noted first: the call may be durable without having answered.
         self.note(number, Change::Truncate { log: number, to });
-        self.acknowledge(number, log.truncate(to)).await
+        let truncated = self.acknowledge(number, log.truncate(to)).await;
+        let is_full = matches!(truncated, Err(StorageError::DiskFull { .. }));
+        if is_full && storage.check_online().is_ok() {
+            // There was no space for what has to be written before.
+            let mut past = self.past.borrow_mut();
+            let shard = past.shard_of(number);
+            past.histories[shard].take_back();
+            self.state = past.state();
+        }
+        truncated
     }
 
     fn enforce_retention(&mut self, number: u32, log: &PartitionLog) -> Result<(), StorageError> {
@@ -311,7 +327,7 @@ impl Worker {
 
     /// An orderly restart, perhaps with another number of shards.
     async fn restart(&mut self, shards: &mut Shards) -> Result<(), StorageError> {
-        if self.scope == Scope::OneStart {
+        if self.scope != Scope::Everything {
             return Ok(());
         }
         shards.close().await?;
@@ -339,7 +355,7 @@ impl Worker {
     pub(crate) async fn compare(&mut self, shards: &Shards) -> Result<(), StorageError> {
         let bytes_max = 1 + self.random.below(20_000) as usize;
         let exactness = match self.scope {
-            Scope::Everything => Exactness::Whole,
+            Scope::Everything | Scope::OneHonestStart => Exactness::Whole,
             Scope::OneStart => Exactness::OrReportedDamage,
         };
         let found = difference(&shards.logs(), &self.state, bytes_max, exactness).await?;

@@ -3,64 +3,88 @@
 use runtime::sim::Disk;
 use runtime::sim::disk::{Fault, OpKind};
 use runtime::task::{Class, spawn};
+use runtime::time::now;
 
 use super::world::{append, commit, commit_all, numbers, open, run, small, try_open};
 use crate::error::StorageError;
 use crate::journal::Sequence;
+use crate::journal::files::RETRY;
 
 #[test]
 fn after_a_failed_write_every_waiter_and_later_call_is_told() {
-    for fault in [Fault::Eio, Fault::Enospc] {
-        let disk = Disk::new();
-        let inner = disk.clone();
-        run(&disk, async move {
-            let (journal, ..) = open(1).await;
-            commit_all(&journal, 1..4, 100).await;
-            settle().await;
-            inner.fail_nth(OpKind::Write, 0, fault);
-            let waiting: Vec<_> = (4..8)
-                .map(|number| {
-                    spawn(
-                        Class::Network,
-                        journal.committed(append(&journal, number, 100)),
-                    )
-                })
-                .collect();
-            let roomless = journal.clone();
-            for number in 10..30 {
-                append(&journal, number, 3000);
-            }
-            assert!(!journal.has_room(15_000));
-            let room = spawn(Class::Network, async move { roomless.room(15_000).await });
-            for waiting in waiting {
-                let failed = waiting
-                    .await
-                    .expect("no panic")
-                    .expect_err("the write failed");
-                assert!(failed.reason.contains("write"), "{failed}");
-            }
-            assert!(room.await.expect("no panic").is_err());
-            let writes = inner.counts().writes;
-            let late = append(&journal, 40, 10);
-            assert!(journal.committed(late).await.is_err());
-            assert!(
-                journal.committed(Sequence::from(3)).await.is_ok(),
-                "that was durable before"
-            );
-            assert!(!journal.has_room(1));
-            assert!(journal.room(1).await.is_err());
-            assert!(journal.close().await.is_err());
-            assert!(journal.close().await.is_err());
-            settle().await;
-            assert_eq!(
-                inner.counts().writes,
-                writes,
-                "nothing is written after a failure"
-            );
-        });
-        let kept = run(&disk.crash(3), numbers(1));
-        assert!(kept.starts_with(&[1, 2, 3]) && kept.len() <= 4, "{kept:?}");
-    }
+    let disk = Disk::new();
+    let inner = disk.clone();
+    run(&disk, async move {
+        let (journal, ..) = open(1).await;
+        commit_all(&journal, 1..4, 100).await;
+        settle().await;
+        inner.fail_nth(OpKind::Write, 0, Fault::Eio);
+        let waiting: Vec<_> = (4..8)
+            .map(|number| {
+                spawn(
+                    Class::Network,
+                    journal.committed(append(&journal, number, 100)),
+                )
+            })
+            .collect();
+        let roomless = journal.clone();
+        for number in 10..30 {
+            append(&journal, number, 3000);
+        }
+        assert!(!journal.has_room(15_000));
+        let room = spawn(Class::Network, async move { roomless.room(15_000).await });
+        for waiting in waiting {
+            let failed = waiting
+                .await
+                .expect("no panic")
+                .expect_err("the write failed");
+            assert!(failed.reason.contains("write"), "{failed}");
+        }
+        assert!(room.await.expect("no panic").is_err());
+        let writes = inner.counts().writes;
+        let late = append(&journal, 40, 10);
+        assert!(journal.committed(late).await.is_err());
+        assert!(
+            journal.committed(Sequence::from(3)).await.is_ok(),
+            "that was durable before"
+        );
+        assert!(!journal.has_room(1));
+        assert!(journal.room(1).await.is_err());
+        assert!(journal.close().await.is_err());
+        assert!(journal.close().await.is_err());
+        settle().await;
+        assert_eq!(
+            inner.counts().writes,
+            writes,
+            "nothing is written after a failure"
+        );
+    });
+    let kept = run(&disk.crash(3), numbers(1));
+    assert!(kept.starts_with(&[1, 2, 3]) && kept.len() <= 4, "{kept:?}");
+}
+
+/// Nothing is lost by waiting: nobody was told of the group, and it is written where it would have been.
+#[test]
+fn a_group_without_space_is_written_when_there_is_some() {
+    let disk = Disk::new();
+    let inner = disk.clone();
+    run(&disk, async move {
+        let (journal, ..) = open(1).await;
+        commit_all(&journal, 1..4, 100).await;
+        settle().await;
+        for attempt in 0..3 {
+            inner.fail_nth(OpKind::Write, attempt, Fault::Enospc);
+        }
+        let begun = now();
+        commit_all(&journal, 4..8, 100).await;
+        assert!(
+            begun.elapsed() >= 3 * RETRY,
+            "it waits before it tries again"
+        );
+        journal.close().await.expect("close");
+    });
+    let kept = run(&disk.crash(3), numbers(1));
+    assert_eq!(kept, [1, 2, 3, 4, 5, 6, 7]);
 }
 
 async fn settle() {

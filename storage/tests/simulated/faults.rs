@@ -1,0 +1,326 @@
+//! Failing operations at every place of a random history: what a full disk refuses is done later, what
+//! fails takes the storage offline once, and nothing that was acknowledged is lost either way.
+//!
+//! `STREAMBUS_FAULT_STRIDE` (default 5) set to 1 lets every operation fail in turn, `STREAMBUS_FAULT_SEEDS`
+//! (default 2) tries more histories.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use runtime::sim::Disk;
+use runtime::sim::disk::{Fault, OpCounts, OpKind};
+use runtime::time::sleep;
+use storage::{LogConfig, SpaceStage, StorageConfig, StorageError, make_shards};
+
+use crate::batches::Spec;
+use crate::model::{Exactness, Past};
+use crate::work::{Scope, Shards, SharedPast, Worker};
+use crate::world::{DATA_DIR, append, log_id, open, run, small_config, small_log, try_open};
+
+const STEPS: usize = 120;
+
+fn new_past() -> SharedPast {
+    Rc::new(RefCell::new(Past::new(1)))
+}
+
+async fn first_start() -> Shards {
+    make_shards(Path::new(DATA_DIR), 1).await.expect("make");
+    Shards::open(1).await.expect("open")
+}
+
+/// Works on; what a full disk refuses is left, after a while, for the next step.
+async fn work(worker: &mut Worker, shards: &mut Shards, steps: usize) -> Result<(), StorageError> {
+    for _ in 0..steps {
+        match worker.step(shards).await {
+            Ok(()) => {}
+            Err(StorageError::SpaceExhausted { .. } | StorageError::DiskFull { .. }) => {
+                sleep(Duration::from_millis(1500)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Operations of a kind in a whole history without faults.
+fn count(kind: OpKind, seed: u64) -> u64 {
+    let disk = Disk::new();
+    run(&disk, async move {
+        let mut shards = first_start().await;
+        let mut worker = Worker::new(seed, &new_past(), Scope::OneHonestStart);
+        work(&mut worker, &mut shards, STEPS).await.expect("work");
+    });
+    let OpCounts {
+        reads,
+        writes,
+        syncs,
+        metadata,
+    } = disk.counts();
+    match kind {
+        OpKind::Read => reads,
+        OpKind::Write => writes,
+        OpKind::Sync => syncs,
+        OpKind::Metadata => metadata,
+    }
+}
+
+/// Runs `check` for operations of the kind, a stride apart, of several histories.
+fn at_operations(kind: OpKind, check: impl Fn(u64, u64) + std::panic::RefUnwindSafe) {
+    let setting = |name: &str, default: u64| {
+        let value = std::env::var(name).ok();
+        value
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(default)
+    };
+    let stride = setting("STREAMBUS_FAULT_STRIDE", 5);
+    let mut points = 0;
+    for seed in 1..=setting("STREAMBUS_FAULT_SEEDS", 2) {
+        for point in (seed % stride..count(kind, seed)).step_by(stride as usize) {
+            std::panic::catch_unwind(|| check(seed, point)).unwrap_or_else(|panic| {
+                eprintln!("failed: {kind:?} {point} of history {seed}");
+                std::panic::resume_unwind(panic)
+            });
+            points += 1;
+        }
+    }
+    assert!(points > 0, "no operation failed");
+    eprintln!("{kind:?}: {points} places");
+}
+
+#[test]
+fn a_write_without_space_is_done_later_and_nothing_is_lost() {
+    at_operations(OpKind::Write, |seed, point| {
+        let past = new_past();
+        let (disk, inner) = (Disk::new(), past.clone());
+        let planned = disk.clone();
+        run(&disk, async move {
+            let mut shards = first_start().await;
+            planned.fail_nth(OpKind::Write, point, Fault::Enospc);
+            let mut worker = Worker::new(seed, &inner, Scope::OneHonestStart);
+            work(&mut worker, &mut shards, STEPS).await.expect("work");
+            let online = shards.of(0).check_online();
+            online.expect("a full disk is waited out");
+            worker.compare(&shards).await.expect("compare");
+            shards.close().await.expect("close");
+            inner.borrow_mut().acknowledge_all();
+        });
+        recover(&disk.crash(point), &past);
+    });
+}
+
+/// Space ahead of writes, new files and directories: what only helps is gone without, what is needed is
+/// tried again.
+#[test]
+fn files_that_find_no_space_are_made_later_and_nothing_is_lost() {
+    at_operations(OpKind::Metadata, |seed, point| {
+        check_fault(OpKind::Metadata, Fault::Enospc, seed, point);
+    });
+}
+
+#[test]
+fn a_failed_operation_takes_the_storage_offline_once_and_loses_nothing() {
+    for kind in [OpKind::Write, OpKind::Sync, OpKind::Metadata] {
+        at_operations(kind, |seed, point| {
+            check_fault(kind, Fault::Eio, seed, point);
+        });
+    }
+}
+
+/// A sector that cannot be read is the loss of what was in it, not of the directory.
+#[test]
+fn a_failed_read_fails_what_needed_it_and_nothing_else() {
+    at_operations(OpKind::Read, |seed, point| {
+        check_fault(OpKind::Read, Fault::Eio, seed, point);
+    });
+}
+
+/// One operation fails; if that took the storage offline it stays so. The next start has everything.
+fn check_fault(kind: OpKind, fault: Fault, seed: u64, point: u64) {
+    let past = new_past();
+    let (disk, inner) = (Disk::new(), past.clone());
+    let planned = disk.clone();
+    run(&disk, async move {
+        let mut shards = first_start().await;
+        planned.fail_nth(kind, point, fault);
+        let mut worker = Worker::new(seed, &inner, Scope::OneHonestStart);
+        let worked = work(&mut worker, &mut shards, STEPS).await;
+        let storage = shards.of(0);
+        let is_online = storage.check_online().is_ok();
+        assert!(kind != OpKind::Read || is_online, "{worked:?}");
+        if !is_online {
+            let late = storage.begin_create_log(log_id(9), small_log());
+            assert!(matches!(late, Err(StorageError::Offline { .. })));
+        }
+    });
+    disk.heal();
+    recover(&disk.crash(point), &past);
+    recover(&disk.kill(), &past);
+}
+
+/// What is there after the next start is the history up to some change, all that was acknowledged at least.
+fn recover(disk: &Disk, past: &SharedPast) {
+    let past = Rc::new(RefCell::new(past.borrow().clone()));
+    run(disk, async move {
+        let recovered = crate::recover::recover(&past, 1, Exactness::Whole).await;
+        recovered.expect("a start after the fault");
+    });
+}
+
+/// No byte is free for a while, in the middle of work: nothing is lost, and all goes on by itself after.
+#[test]
+fn a_disk_that_is_full_for_a_while_is_waited_out() {
+    for seed in 1..=12 {
+        let past = new_past();
+        let (disk, inner) = (Disk::new(), past.clone());
+        let full = disk.clone();
+        run(&disk, async move {
+            let mut shards = first_start().await;
+            let mut worker = Worker::new(seed, &inner, Scope::OneHonestStart);
+            for _ in 0..4 {
+                work(&mut worker, &mut shards, 30).await.expect("work");
+                full.set_capacity(full.used_bytes());
+                let worked = work(&mut worker, &mut shards, 15).await;
+                worked.expect("work on a full disk");
+                full.set_capacity(u64::MAX);
+                sleep(Duration::from_secs(12)).await;
+                let (stage, _) = shards.of(0).space();
+                assert_eq!(stage, SpaceStage::Normal, "it is seen by itself");
+            }
+            worker.compare(&shards).await.expect("compare");
+            shards.close().await.expect("close");
+            inner.borrow_mut().acknowledge_all();
+        });
+        recover(&disk.crash(seed), &past);
+    }
+}
+
+/// A broker starts with no byte free, reads, and makes room by deleting.
+#[test]
+fn a_start_on_a_full_disk_reads_deletes_and_then_appends() {
+    let disk = Disk::new();
+    disk.set_capacity(8 << 20);
+    let content = run(&disk, async {
+        let storage = open().await;
+        let config = LogConfig {
+            retention_bytes: None,
+            ..small_log()
+        };
+        let mut content = Vec::new();
+        for number in [1, 2] {
+            let log = storage.create_log(log_id(number), config.clone()).await;
+            let log = log.expect("create");
+            for at in 0..200 {
+                content.extend(append(&storage, &log, Spec::new(at, 1, 5000)).await);
+            }
+        }
+        content
+    });
+    // Killed, and then somebody else takes the rest of the disk.
+    let disk = disk.kill();
+    disk.set_capacity(disk.used_bytes());
+    let after = run(&disk, async move {
+        let storage = open().await;
+        let mut read = Vec::new();
+        for log in storage.logs() {
+            let upto = log.log_end_offset();
+            read.extend(
+                crate::world::read_all(&log, 20_000, upto)
+                    .await
+                    .expect("read"),
+            );
+        }
+        let log = storage.log(log_id(1)).expect("log 1");
+        let batch = Spec::new(900, 1, 5000).build();
+        let refused = log.reserve(batch.len()).await;
+        assert!(
+            matches!(refused, Err(StorageError::SpaceExhausted { .. })),
+            "{refused:?}"
+        );
+        storage.delete_log(log_id(2)).await.expect("delete");
+        sleep(Duration::from_secs(3)).await;
+        append(&storage, &log, Spec::new(900, 1, 5000)).await;
+        storage.close().await.expect("close");
+        read
+    });
+    assert!(after == content, "everything acknowledged is read");
+}
+
+/// Consumers commit while others clean up: their log goes on where ordinary ones are refused, and for a
+/// while, in the journal, where not even the reserve is left.
+#[test]
+fn commits_go_on_from_the_reserve() {
+    let disk = Disk::new();
+    disk.set_capacity(64 << 20);
+    let full = disk.clone();
+    run(&disk, async move {
+        let config = StorageConfig {
+            warn_bytes: u64::MAX,
+            throttle_bytes: u64::MAX,
+            reserve_bytes: u64::MAX,
+            ..small_config()
+        };
+        let (storage, _) = try_open(config).await.expect("open");
+        let config = LogConfig {
+            may_use_reserve: true,
+            ..small_log()
+        };
+        let commits = storage.create_log(log_id(1), config).await.expect("create");
+        let others = storage.create_log(log_id(2), small_log()).await;
+        let others = others.expect("create");
+        // The journal makes its files ahead; then somebody else takes all but a part of the reserve.
+        sleep(Duration::from_secs(5)).await;
+        let others_bytes = (62 << 20) - full.used_bytes();
+        full.write(Path::new("/others"), &vec![1; others_bytes as usize]);
+        sleep(Duration::from_secs(12)).await;
+        assert_eq!(storage.space().0, SpaceStage::Refuse);
+        assert!(others.reserve(300).await.is_err());
+        for number in 0..300 {
+            append(&storage, &commits, Spec::new(number, 1, 500)).await;
+        }
+        full.set_capacity(full.used_bytes());
+        for number in 300..310 {
+            append(&storage, &commits, Spec::new(number, 1, 500)).await;
+        }
+        assert!(others.reserve(300).await.is_err());
+        storage.close().await.expect("close");
+    });
+}
+
+#[test]
+fn appends_are_paced_before_they_are_refused() {
+    let disk = Disk::new();
+    disk.set_capacity(64 << 20);
+    run(&disk, async move {
+        let config = StorageConfig {
+            warn_bytes: u64::MAX,
+            throttle_bytes: u64::MAX,
+            reserve_bytes: 64 << 10,
+            ..small_config()
+        };
+        let (storage, _) = try_open(config).await.expect("open");
+        assert_eq!(storage.pace(1 << 20), Duration::ZERO, "there is enough");
+        let config = LogConfig {
+            retention_bytes: None,
+            ..small_log()
+        };
+        let log = storage.create_log(log_id(1), config).await.expect("create");
+        let mut number = 0;
+        while storage.space().0 < SpaceStage::Throttle {
+            append(&storage, &log, Spec::new(number, 1, 14_000)).await;
+            sleep(Duration::from_millis(10)).await;
+            number += 1;
+            assert!(number < 10_000, "the disk fills up");
+        }
+        assert_eq!(
+            storage.pace(40 << 10),
+            Duration::ZERO,
+            "the first has its turn"
+        );
+        let wait = storage.pace(40 << 10);
+        assert!(wait > Duration::ZERO, "the second waits for it");
+        assert!(wait <= Duration::from_secs(1));
+        storage.close().await.expect("close");
+    });
+}
