@@ -81,15 +81,16 @@ impl<'a> GroupReader<'a> {
         Ok(header.is_whole(&group).then_some((header, group)))
     }
 
-    /// The first whole group of lap `lap_min` or later from `from` on.
+    /// The first whole group of lap `lap_min` or later from `from` on that `counts`.
     pub(super) async fn find(
         &mut self,
         from: u64,
         lap_min: u64,
+        counts: impl Fn(&GroupHeader) -> bool,
     ) -> Result<Option<(u64, GroupHeader)>, StorageError> {
         for position in (from..self.file.bytes).step_by(BLOCK_BYTES) {
             let begun = self.header(position).await?;
-            if begun.is_some_and(|header| header.lap >= lap_min)
+            if begun.is_some_and(|header| header.lap >= lap_min && counts(&header))
                 && let Some((header, _)) = self.group(position).await?
             {
                 return Ok(Some((position, header)));

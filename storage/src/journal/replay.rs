@@ -98,7 +98,8 @@ pub(super) async fn replay(
             found,
         ));
     }
-    replayed.report.bytes_cut += refuse_later_groups(found, &candidates, end.as_ref()).await?;
+    replayed.report.bytes_cut +=
+        refuse_later_groups(found, &candidates, end.as_ref(), replayed.last_sequence).await?;
     if replayed.last_sequence + 1 < replay_from {
         let (file, position) = match end {
             Some(end) => (end.path, end.position),
@@ -270,11 +271,17 @@ impl Chain<'_, '_> {
 
 /// Refuses an end of the chain after which a whole group stands that was written later (R1). Answers
 /// the bytes of a file's first group that was begun after the end and is torn.
+///
+/// In a file whose first group is torn, a group without records whose next sequence is the chain's shows
+/// no gap: it is the mark of an orderly end, after a start that took no record and whose place the next
+/// start was about to take (R2).
 async fn refuse_later_groups(
     found: &Found,
     candidates: &[Candidate<'_>],
     end: Option<&ChainEnd>,
+    last_sequence: u64,
 ) -> Result<u64, StorageError> {
+    let shows_gap = |group: &GroupHeader| group.records > 0 || group.first != last_sequence + 1;
     let mut bytes_cut = 0;
     let lap_after = end.map_or(0, |end| end.lap + 1);
     for file in &found.files {
@@ -283,7 +290,9 @@ async fn refuse_later_groups(
             .iter()
             .find(|candidate| candidate.file.number == file.number);
         let later = match (candidate, end) {
-            (_, Some(end)) if end.path == file.path => reader.find(end.position, end.lap).await?,
+            (_, Some(end)) if end.path == file.path => {
+                reader.find(end.position, end.lap, |_| true).await?
+            }
             // The first group of a file use is written first: nothing later than it is behind it.
             (Some(candidate), _) => {
                 Some((FIRST_GROUP_AT, candidate.first)).filter(|(_, first)| first.lap >= lap_after)
@@ -296,7 +305,7 @@ async fn refuse_later_groups(
                 let begun = reader.header(FIRST_GROUP_AT).await?;
                 let torn = begun.filter(|header| header.lap >= lap_after);
                 bytes_cut += torn.map_or(0, |torn| torn.padded_bytes().min(file.bytes));
-                reader.find(FIRST_GROUP_AT, lap_after).await?
+                reader.find(FIRST_GROUP_AT, lap_after, shows_gap).await?
             }
         };
         if let Some((position, later)) = later {

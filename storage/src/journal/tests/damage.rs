@@ -160,6 +160,27 @@ fn a_torn_record_that_is_written_again_does_not_make_older_ones_live_again() {
     assert_eq!(run(&disk, numbers(1)), [1, 20, 30]);
 }
 
+/// The mark of an orderly end after a start that took no record, whose first group the next start was
+/// writing over when the power failed.
+#[test]
+fn an_end_mark_without_records_behind_a_torn_group_is_no_damage() {
+    let disk = Disk::new();
+    run(&disk, async {
+        let (journal, ..) = open(1).await;
+        commit_all(&journal, 1..4, 100).await;
+        journal.close().await.unwrap();
+    });
+    run(&disk, async { open(1).await.0.close().await.unwrap() });
+    let groups = groups(&disk);
+    let [.., begun, mark] = &groups[..] else {
+        panic!("two groups at least");
+    };
+    assert!(mark.header.is_end && begun.header.lap == mark.header.lap);
+    assert_eq!(begun.header.records + mark.header.records, 0);
+    damage(&disk, begun);
+    assert_eq!(run(&disk, numbers(1)), [1, 2, 3]);
+}
+
 #[test]
 fn a_late_first_group_of_a_lap_that_was_begun_again_is_no_damage() {
     let disk = Disk::new();
