@@ -180,6 +180,18 @@ pub const SETTINGS: &[Setting] = &[
         "Check the CRC of batches that are read back from disk before they are served.",
     ),
     setting(
+        "storage.scrub_period_hours",
+        integer(0, 87_600, "hours"),
+        "168",
+        "Sealed segments are read again and checked once in so long; damage is logged and counted, never deleted. 0: never.",
+    ),
+    setting(
+        "storage.scrub_bytes_per_second",
+        bytes(4 * KIB, 16 * GIB),
+        "1MiB",
+        "How fast each shard reads for that.",
+    ),
+    setting(
         "compaction.interval_ms",
         integer(10, 86_400_000, "ms"),
         "15000",
@@ -196,18 +208,6 @@ pub const SETTINGS: &[Setting] = &[
         bytes(64 * KIB, 1_024 * GIB),
         "64MiB",
         "Bytes that the compaction of a shard reads and writes in a second (Kafka: log.cleaner.io.max.bytes.per.second).",
-    ),
-    setting(
-        "storage.scrub_period_hours",
-        integer(0, 87_600, "hours"),
-        "168",
-        "Sealed segments are read again and checked once in so long; damage is logged and counted, never deleted. 0: never.",
-    ),
-    setting(
-        "storage.scrub_bytes_per_second",
-        bytes(4 * KIB, 16 * GIB),
-        "1MiB",
-        "How fast each shard reads for that.",
     ),
     setting(
         "disk.warn_bytes",
