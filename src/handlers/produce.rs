@@ -40,7 +40,7 @@ struct Elsewhere {
     work: Vec<(PartitionKey, Slice)>,
     /// Where each belongs in the answer: topic, partition.
     places: Vec<(usize, usize)>,
-    outcomes: Option<oneshot_remote::Receiver<(Vec<Outcome>, Duration)>>,
+    outcomes: Option<oneshot_remote::Receiver<Vec<Outcome>>>,
 }
 
 /// A request whose batches are appended, or on their way to their owners.
@@ -108,11 +108,14 @@ async fn append_all(context: &Context<'_>, request: &ProduceRequest<'_>, rules: 
             match place(context, topic, one.index, request.acks) {
                 Err(refused) => tell(&mut part, Err(refused)),
                 Ok((key, owner)) if owner == shard.id => {
-                    let outcome = append_here(shard, key, records, rules, &mut waited).await;
+                    wait_for_turn(shard, records.len(), &mut waited).await;
+                    let outcome = append_here(shard, key, records, rules).await;
                     appended.last = appended.last.max(sequence(&outcome));
                     tell(&mut part, outcome);
                 }
                 Ok((key, owner)) => {
+                    // Here, and not at its owner: what is sent there is appended in order.
+                    wait_for_turn(shard, records.len(), &mut waited).await;
                     appended
                         .elsewhere
                         .resize_with(shard.count(), Elsewhere::default);
@@ -158,15 +161,8 @@ fn place(
     }
 }
 
-/// Appends to a partition of this shard, in its turn; `waited` is for how long the request has waited.
-async fn append_here(
-    shard: &Shard,
-    key: PartitionKey,
-    records: &[u8],
-    rules: Rules,
-    waited: &mut Duration,
-) -> Outcome {
-    wait_for_turn(shard, records.len(), waited).await;
+/// Appends to a partition of this shard.
+async fn append_here(shard: &Shard, key: PartitionKey, records: &[u8], rules: Rules) -> Outcome {
     let Some(replica) = shard.table.get(key) else {
         // In the image and not in the table: it is being opened or closed right now.
         return Err(Refused::new(ErrorCode::NotLeaderOrFollower, ""));
@@ -207,9 +203,8 @@ async fn forward(shard: &Rc<Shard>, to: usize, batches: &mut Elsewhere, rules: R
     shard
         .post(to, move |owner| async move {
             let mut outcomes = Vec::with_capacity(work.len());
-            let mut waited = Duration::ZERO;
             for (key, records) in &work {
-                outcomes.push(append_here(&owner, *key, records, rules, &mut waited).await);
+                outcomes.push(append_here(&owner, *key, records, rules).await);
             }
             drop(work); // Lets go of the other shard's receive buffer before waiting.
             let last = outcomes.iter().map(sequence).max().flatten();
@@ -217,7 +212,7 @@ async fn forward(shard: &Rc<Shard>, to: usize, batches: &mut Elsewhere, rules: R
                 let accepted = outcomes.iter_mut().filter(|outcome| outcome.is_ok());
                 accepted.for_each(|outcome| *outcome = Err(refused.clone()));
             }
-            let _ = reply.send((outcomes, waited));
+            let _ = reply.send(outcomes);
         })
         .await;
 }
@@ -245,11 +240,10 @@ async fn settle(shard: &Shard, appended: Appended) -> ProduceResponse<'static> {
             continue;
         };
         let stopping = || Refused::new(ErrorCode::NotLeaderOrFollower, "the broker is stopping");
-        let (outcomes, waited) = match outcomes.await {
-            Ok(answer) => answer,
-            Err(_) => (vec![Err(stopping()); batches.places.len()], Duration::ZERO),
+        let outcomes = match outcomes.await {
+            Ok(outcomes) => outcomes,
+            Err(_) => vec![Err(stopping()); batches.places.len()],
         };
-        response.throttle_time_ms = response.throttle_time_ms.max(milliseconds(waited));
         for ((topic, part), outcome) in batches.places.into_iter().zip(outcomes) {
             tell(
                 &mut response.responses[topic].partition_responses[part],

@@ -147,6 +147,11 @@ impl Space {
         Err(self.exhausted())
     }
 
+    /// Whether `bytes` may be written that nobody waits for.
+    pub(crate) fn has(&self, bytes: u64) -> bool {
+        bytes <= self.admissible_bytes.get()
+    }
+
     pub(crate) fn exhausted(&self) -> StorageError {
         StorageError::SpaceExhausted {
             free_bytes: self.disk.get().free_bytes,
@@ -236,7 +241,7 @@ impl Space {
         let now = now();
         let mut next_turn = self.next_turn.borrow_mut();
         let turn = next_turn.map_or(now, |turn| turn.max(now));
-        let takes = Duration::from_millis(bytes.saturating_mul(1000) / rate);
+        let takes = Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate);
         *next_turn = Some((turn + takes).min(now + PACE_WAIT_MAX));
         turn - now
     }

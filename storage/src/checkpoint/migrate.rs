@@ -169,6 +169,8 @@ pub async fn migrate_shards(
             MemoryBudget::new(BUDGET_BYTES),
         )
         .await?;
+        // Closing does without a checkpoint on a full disk; the move does not: it leaves the journal.
+        storage.checkpoint().await?;
         storage.close().await?;
         let shard_dir = dirs.current.join(shard.to_string());
         if let TablesFound::Newest { table, .. } = table::read_newest(&shard_dir, shard).await? {

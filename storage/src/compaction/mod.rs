@@ -228,6 +228,10 @@ impl Cleaner {
                 tracing::debug!(log = %log.id, "no memory for a compaction now");
                 Cleaned::NotNow(log.id)
             }
+            Err(Ended::NoSpace) => {
+                tracing::warn!(log = %log.id, "no space for a compaction now");
+                Cleaned::NotNow(log.id)
+            }
             Err(Ended::Failed(error)) => {
                 self.counts.change(|counts| counts.failures += 1);
                 let mut set_aside = self.set_aside.borrow_mut();

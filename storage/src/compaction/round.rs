@@ -7,6 +7,7 @@
 //! then done whole swaps or nothing. *Limits*: a group of segments is rewritten together, as long as
 //! what comes of it stays below `segment.bytes`. *Source*: `docs/storage-format.md`, "Compaction".
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -42,6 +43,8 @@ pub(super) enum Ended {
     Changed,
     /// There is no memory for the map.
     NoMemory,
+    /// There is no space for a rewritten segment beside the one that is there.
+    NoSpace,
     /// Something could not be read or written.
     Failed(StorageError),
 }
@@ -62,6 +65,8 @@ pub(super) struct Round<'a> {
     /// The log's segments below the plan's end, as they were when the round began.
     extents: Vec<SegmentExtent>,
     truncations: u64,
+    /// Base offset from which on nothing was swapped yet.
+    swapped_to: Cell<i64>,
     last_writes: HashMap<i64, LastWrite>,
     /// Greatest size of a rewritten segment.
     segment_bytes: u64,
@@ -96,6 +101,7 @@ impl<'a> Round<'a> {
             now_ms,
             extents: below.map(|segment| segment.extent).collect(),
             truncations: state.truncations,
+            swapped_to: Cell::new(i64::MIN),
             last_writes: state.producers.last_writes(),
             segment_bytes: log.config.borrow().segment_bytes.min(SEGMENT_BYTES_LIMIT),
         }
@@ -137,6 +143,8 @@ impl<'a> Round<'a> {
                 self.log.state.borrow().cleaned_to
             };
             self.swap(group, outputs, cleaned_to).await?;
+            self.swapped_to
+                .set(group.last().map_or(i64::MIN, |part| part.end));
             counted.segments += group.len() as u64;
         }
         counted.records_without_key = filter.without_key;
@@ -258,9 +266,9 @@ impl<'a> Round<'a> {
     fn judge<T>(&self, result: Result<T, StorageError>) -> Result<T, Ended> {
         result.map_err(|error| {
             let state = self.log.state.borrow();
-            let is_there = self
-                .extents
-                .iter()
+            let unswapped = self.extents.iter();
+            let is_there = unswapped
+                .filter(|extent| extent.base_offset >= self.swapped_to.get())
                 .all(|extent| state.segment_named(extent.name()).is_some());
             drop(state);
             if is_there && self.check().is_ok() {
@@ -396,7 +404,9 @@ impl Group<'_> {
         counted: &mut Counted,
     ) -> Result<(), Ended> {
         let round = self.round;
-        round.judge(round.log.engine.space.check(part.extent.bytes))?;
+        if !round.log.engine.space.has(part.extent.bytes) {
+            return Err(Ended::NoSpace);
+        }
         let mut source = SegmentSource::new(round.log, part.extent);
         let mut left = Vec::new();
         loop {

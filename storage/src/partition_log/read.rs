@@ -290,11 +290,7 @@ impl Log {
         bounds: Bounds,
     ) -> Result<Result<ReadResult, WalkEnd>, StorageError> {
         let verify = self.engine.config.verify_cold_reads;
-        let came_from = WalkFrom {
-            segment: walk.segment(),
-            position: walk.position(),
-            truncations: self.state.borrow().truncations,
-        };
+        let came_from = walk.from();
         let mut first = None;
         let mut next_offset = bounds.offset;
         loop {
@@ -325,7 +321,7 @@ impl Log {
             segment_base: walk.segment_base(),
             position: walk.position(),
         };
-        let was_sequential = self.note_stopped(bounds.offset, stopped);
+        let was_sequential = self.note_stopped(bounds.offset, stopped, came_from);
         if was_sequential {
             self.read_ahead(came_from, walk.position());
         }
@@ -342,8 +338,15 @@ impl Log {
     }
 
     /// Notes where a reader stopped; answers whether it had come from where another read stopped.
-    fn note_stopped(&self, came_for: i64, stopped: ReadHint) -> bool {
+    fn note_stopped(&self, came_for: i64, stopped: ReadHint, came_from: WalkFrom) -> bool {
         let mut state = self.state.borrow_mut();
+        // It read what a truncation or compaction has replaced meanwhile: the position says nothing
+        // about what stands there now.
+        let is_as_read = state.truncations == came_from.truncations
+            && state.segment_named(came_from.segment).is_some();
+        if !is_as_read {
+            return false;
+        }
         let was_sequential = state.read_hints.find(came_for).is_some();
         state.read_hints.note(came_for, stopped);
         was_sequential

@@ -81,6 +81,14 @@ impl<'a> Walk<'a> {
         self.from.segment
     }
 
+    /// The segment as it was when the walk began, from the next batch on.
+    pub(super) fn from(&self) -> WalkFrom {
+        WalkFrom {
+            position: self.position(),
+            ..self.from
+        }
+    }
+
     /// The bytes held: from the last batch looked at (or from where the walk was told to keep).
     pub(super) fn run(&self) -> &ByteRun {
         &self.run

@@ -196,7 +196,9 @@ impl Segment {
     /// Everything is in the file for good.
     pub(crate) fn note_durable(&mut self) {
         (self.written, self.synced) = (self.extent.bytes, self.extent.bytes);
-        (self.is_linked, self.producer_snapshot) = (true, None);
+        // An empty one has no file yet.
+        self.is_linked |= self.extent.bytes > 0;
+        self.producer_snapshot = None;
     }
 
     pub(crate) fn check_invariants(&self) {
