@@ -70,6 +70,10 @@ pub(super) fn decode_file_header(block: &[u8]) -> FileHeader {
             return None;
         }
         let version = fields.u32().ok()?;
+        // Filler in it: the header was torn while the file was made.
+        if version.to_le_bytes().contains(&FILLER) {
+            return None;
+        }
         if version != FORMAT_VERSION {
             return Some(FileHeader::Version(version));
         }
