@@ -9,12 +9,12 @@
 //!
 //! *Place*: asked by every append; measured by the write-behind. *Invariants*: **I1** bytes admitted
 //! since a measurement, plus those that were dirty then, are at most what was free then less the
-//! reserve, over all shards: each admits its share. The reserve is for checkpoints, journal files,
+//! reserve, over all shards: each admits half of its share. The reserve is for checkpoints, journal files,
 //! commits of consumers, and whatever else shares the file system. **I2** where the disk turned out to
 //! be full all the same, nothing is admitted until a write has found space again; that is tried once
 //! between two measurements.
 //! *Limits*: `warn_bytes`, `throttle_bytes`, `reserve_bytes`, each at most a part of the file system;
-//! measured at most once a second, sooner only when a share is used up.
+//! measured at most once a second, sooner only when what was admitted is half used up.
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
@@ -97,7 +97,7 @@ pub(crate) struct Space {
     stage: Cell<SpaceStage>,
     admissible_bytes: Cell<u64>,
     /// The same at the last measurement.
-    share_bytes: Cell<u64>,
+    admitted_bytes: Cell<u64>,
     /// Nothing was admitted since the last measurement.
     is_fresh: Cell<bool>,
     /// An append waits for a measurement.
@@ -119,7 +119,7 @@ impl Space {
             disk: Cell::default(),
             stage: Cell::default(),
             admissible_bytes: Cell::new(0),
-            share_bytes: Cell::new(0),
+            admitted_bytes: Cell::new(0),
             is_fresh: Cell::new(false),
             is_wanted: Cell::new(false),
             measured: Cell::new(None),
@@ -164,8 +164,8 @@ impl Space {
         self.is_fresh.set(false);
         let rest = self.admissible_bytes.get().saturating_sub(bytes);
         self.admissible_bytes.set(rest);
-        // No stage is jumped over: half of the share at most goes between two measurements.
-        if rest < self.share_bytes.get() / 2 {
+        // Measured again before an append has to wait for it.
+        if rest < self.admitted_bytes.get() / 2 {
             self.is_wanted.set(true);
         }
     }
@@ -269,23 +269,28 @@ impl Space {
         self.measured.set(Some(now()));
         let disk = dir::disk_space(data_dir).await;
         let disk = disk.map_err(|e| StorageError::io("measure free space of", data_dir, e))?;
+        self.note_measured(disk, dirty_bytes());
+        Ok(true)
+    }
+
+    fn note_measured(&self, disk: DiskSpace, dirty_bytes: u64) {
         self.disk.set(disk);
         self.may_write.set(true);
         self.is_wanted.set(false);
         self.is_fresh.set(true);
         // The others may have as much in memory as this shard.
         let shards = u64::from(self.config.shards.max(1));
-        let left = disk.free_bytes.saturating_sub(dirty_bytes() * shards);
+        let left = disk.free_bytes.saturating_sub(dirty_bytes * shards);
         if !self.is_out.get() {
             self.enter(self.thresholds().stage(left, self.stage.get()));
         }
-        let share = match self.stage.get() {
+        // Half of this shard's share: however fast appends come, no stage is jumped over.
+        let admitted = match self.stage.get() {
             SpaceStage::Refuse => 0,
-            _ => left.saturating_sub(self.thresholds().reserve) / shards,
+            _ => left.saturating_sub(self.thresholds().reserve) / shards / 2,
         };
-        self.share_bytes.set(share);
-        self.admissible_bytes.set(share);
-        Ok(true)
+        self.admitted_bytes.set(admitted);
+        self.admissible_bytes.set(admitted);
     }
 
     fn thresholds(&self) -> Thresholds {
@@ -357,6 +362,34 @@ mod tests {
         check(24, SpaceStage::Refuse, SpaceStage::Refuse);
         check(25, SpaceStage::Refuse, SpaceStage::Throttle);
         check(1000, SpaceStage::Refuse, SpaceStage::Normal);
+    }
+
+    /// Appends that outrun every measurement, and the write-behind.
+    #[test]
+    fn no_stage_is_jumped_over() {
+        let config = StorageConfig {
+            shards: 2,
+            ..StorageConfig::default()
+        };
+        let space = Space::new(&config, 1);
+        let disk = DiskSpace {
+            free_bytes: 100 * MIB,
+            total_bytes: 100 * MIB,
+        };
+        let (mut dirty, mut seen) = (0, vec![SpaceStage::Normal]);
+        while space.stage() < SpaceStage::Refuse {
+            space.note_measured(disk, dirty);
+            if seen.last() != Some(&space.stage()) {
+                seen.push(space.stage());
+            }
+            while space.check(60_000).is_ok() {
+                space.take(60_000);
+                dirty += 60_000;
+            }
+        }
+        let before = [SpaceStage::Normal, SpaceStage::Warn, SpaceStage::Throttle];
+        assert_eq!(seen, before);
+        assert!(dirty < 95 * MIB / 2);
     }
 
     #[test]
