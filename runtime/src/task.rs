@@ -82,6 +82,24 @@ pub async fn yield_if_needed() {
     }
 }
 
+/// Lets everything else run that can, and what arrives meanwhile, before something that is better
+/// done for many at once. Ends when this shard would otherwise sleep, or after `turns` looks at what
+/// has arrived.
+pub async fn lull(turns: u32) {
+    if sim::current().is_some() {
+        return yield_now().await;
+    }
+    let mut is_waiting = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut is_waiting, true) {
+            return Poll::Ready(());
+        }
+        real::task::wait_for_lull(context.waker().clone(), turns);
+        Poll::Pending
+    })
+    .await;
+}
+
 struct Shared<T> {
     result: RefCell<Option<Result<T, TaskFailed>>>,
     joiner: RefCell<Option<Waker>>,

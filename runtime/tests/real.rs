@@ -580,6 +580,30 @@ fn background_work_does_not_stop_network_tasks() {
 }
 
 #[test]
+fn lull_ends_when_nothing_runs_and_beside_a_task_that_always_does() {
+    on_shard(|| async {
+        let polls = Rc::new(Cell::new(0));
+        let counted = polls.clone();
+        let finite = task::spawn(Class::Network, async move {
+            while counted.get() < 1000 {
+                counted.set(counted.get() + 1);
+                task::yield_now().await;
+            }
+        });
+        task::lull(u32::MAX).await;
+        assert_eq!(polls.get(), 1000, "everything else ran first");
+        finite.await.unwrap();
+        let endless = task::spawn(Class::Network, async {
+            loop {
+                task::yield_now().await;
+            }
+        });
+        task::lull(2).await;
+        endless.abort();
+    });
+}
+
+#[test]
 fn idle_shards_use_no_cpu() {
     // Other tests of this process run meanwhile; so look at the threads of this test only.
     let cpu = on_shards(2, |_| async {

@@ -7,6 +7,7 @@
 mod blocking;
 pub(crate) mod dir;
 pub(crate) mod file;
+mod lulls;
 pub(crate) mod net;
 pub(crate) mod shard;
 mod signal;

@@ -31,6 +31,7 @@ use io_uring::{squeue, types};
 use slab::Slab;
 
 use super::blocking::Helper;
+use super::lulls::Lulls;
 use super::signal::Signal;
 use super::task::{Task, TaskCore};
 use super::timers::Timers;
@@ -70,6 +71,7 @@ pub(crate) struct Shard {
     poll_looked_at: Cell<Option<time::Instant>>,
     driver: RefCell<Option<Waker>>,
     driver_scheduled: Cell<bool>,
+    lulls: Lulls,
     main_over: Cell<bool>,
     stopping: Cell<bool>,
     /// Wakes the root when the main task is over, and again when the last task is gone.
@@ -158,6 +160,7 @@ impl Shard {
             poll_looked_at: Cell::new(None),
             driver: RefCell::new(None),
             driver_scheduled: Cell::new(true),
+            lulls: Lulls::default(),
             main_over: Cell::new(false),
             stopping: Cell::new(false),
             root: RefCell::new(None),
@@ -260,6 +263,11 @@ impl Shard {
         }
     }
 
+    /// Wakes `waker` after the first turn of the driver that leaves nothing to run, or after `turns`.
+    pub(super) fn wait_for_lull(&self, waker: Waker, turns: u32) {
+        self.lulls.add(waker, turns);
+    }
+
     /// Whether the running poll has gone on for long, counted from the first time it asks.
     pub(super) fn should_yield(&self) -> bool {
         let now = time::now();
@@ -350,16 +358,28 @@ impl Shard {
             if self.main_over.get() {
                 return Poll::Pending; // the root runs next and stops the tasks
             }
-            let wait = if self.runnable.get() == 0 {
+            let wait = if self.runnable.get() == 0 && self.lulls.is_empty() {
                 self.prepare_to_wait()
             } else {
                 Wait::No
             };
             self.turn(wait);
+            self.end_turn_of_lulls();
             // Completions that nobody waits for wake nothing: look again.
             if self.runnable.get() > 0 {
                 return Poll::Pending;
             }
+        }
+    }
+
+    fn end_turn_of_lulls(&self) {
+        if self.lulls.is_empty() {
+            return;
+        }
+        let woken = &mut self.scratch.borrow_mut().woken;
+        self.lulls.end_turn(self.runnable.get() > 0, woken);
+        for waker in woken.drain(..) {
+            waker.wake();
         }
     }
 

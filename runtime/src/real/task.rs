@@ -166,6 +166,11 @@ pub(crate) fn should_yield() -> bool {
     shard::current().should_yield()
 }
 
+/// Wakes `waker` when this shard has nothing else to run, or after `turns` of its driver.
+pub(crate) fn wait_for_lull(waker: Waker, turns: u32) {
+    shard::current().wait_for_lull(waker, turns);
+}
+
 /// Puts a future into its class's queue on this thread's shard.
 ///
 /// The face has put it under `catch_unwind`: a panic that reached glommio would end the shard.
