@@ -119,15 +119,13 @@ impl SegmentSource {
             .await;
         let path = || self.log.path_of(name, kind);
         let slice = read.map_err(|e| StorageError::io("read", &path(), e))?;
+        let too_short = |at: u64| {
+            let expected = format!("{} bytes", self.extent.bytes);
+            Err(StorageError::corruption(&path(), at, expected, at))
+        };
         let valid = (slice.len() as u64).min(self.extent.bytes - self.read_to);
         if valid == 0 {
-            let expected = format!("{} bytes", self.extent.bytes);
-            return Err(StorageError::corruption(
-                &path(),
-                self.read_to,
-                expected,
-                self.read_to,
-            ));
+            return too_short(self.read_to);
         }
         self.held.extend_from_slice(&slice[..valid as usize]);
         self.read_to += valid;
@@ -135,13 +133,7 @@ impl SegmentSource {
         if self.read_to < self.extent.bytes
             && !self.read_to.is_multiple_of(runtime::BLOCK_BYTES as u64)
         {
-            let expected = format!("{} bytes", self.extent.bytes);
-            return Err(StorageError::corruption(
-                &path(),
-                self.read_to,
-                expected,
-                self.read_to,
-            ));
+            return too_short(self.read_to);
         }
         Ok(())
     }
