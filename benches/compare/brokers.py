@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -169,11 +170,19 @@ class Kafka(Broker):
 class StreamBus(Broker):
     name = "StreamBus"
 
-    def __init__(self, directory, binary):
+    def __init__(self, directory, binary, settings=()):
         super().__init__(directory)
         self.binary = binary
+        self.settings = settings
         self.http_port = free_port()
 
     def command(self):
         http = f"127.0.0.1:{self.http_port}"
-        return [self.binary, "--data-dir", str(self.data), "--listen", self.address, "--http", http]
+        flags = [flag for setting in self.settings for flag in ("--set", setting)]
+        return [self.binary, "--data-dir", str(self.data), "--listen", self.address, "--http", http, *flags]
+
+    def metric(self, name):
+        """Sum of a metric over its labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)

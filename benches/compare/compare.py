@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 DEVICE_PROBE_S = 2
 # After a restart brokers still tidy up; a catch-up read is measured after this pause.
 SETTLE_S = 3
-PARTITIONS = 8
 
 
 def parse_args():
@@ -66,10 +65,10 @@ class Comparison:
             return Kafka(directory, self.libs, self.java, scenario.is_kafka_durable)
         return StreamBus(directory, str(self.args.bin_dir / "streambus"))
 
-    def loadgen(self, broker, mode, extra):
+    def loadgen(self, broker, scenario, mode, extra):
         command = [
             str(self.args.bin_dir / "loadgen"), mode, f"--brokers={broker.address}",
-            f"--broker-pid={broker.process.pid}", f"--partitions={PARTITIONS}", "--json", *extra,
+            f"--broker-pid={broker.process.pid}", f"--partitions={scenario.partitions}", "--json", *extra,
         ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
@@ -90,7 +89,7 @@ class Comparison:
                 report.update(self.run_catch_up(broker, scenario))
             else:
                 timing = [f"--duration={self.args.duration}s", f"--warmup={self.args.warmup}s"]
-                report.update(self.loadgen(broker, scenario.mode, [*scenario.args, *timing]))
+                report.update(self.loadgen(broker, scenario, scenario.mode, [*scenario.args, *timing]))
         with open(self.results, "a") as results:
             entry = {"time": time.time(), "scenario": scenario.name, "broker": name, "report": report}
             results.write(json.dumps(entry) + "\n")
@@ -99,13 +98,13 @@ class Comparison:
     def run_catch_up(self, broker, scenario):
         records = self.args.catch_up_gib << 20
         fill = ["--fixed", "--batch-records=64", "--connections=4", "--in-flight=4", f"--records={records}"]
-        self.loadgen(broker, "produce", fill)
+        self.loadgen(broker, scenario, "produce", fill)
         broker.restart()
         broker.drop_caches()
         time.sleep(SETTLE_S)
         return {
-            "cold": self.loadgen(broker, scenario.mode, scenario.args),
-            "warm": self.loadgen(broker, scenario.mode, scenario.args),
+            "cold": self.loadgen(broker, scenario, scenario.mode, scenario.args),
+            "warm": self.loadgen(broker, scenario, scenario.mode, scenario.args),
         }
 
     def compare(self, scenario):

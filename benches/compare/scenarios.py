@@ -28,6 +28,7 @@ class Scenario:
     args: List[str]
     targets: List[Target]
     is_kafka_durable: bool = False
+    partitions: int = 8
     # Reads of a log that was filled before, from disk and then again from memory.
     is_catch_up: bool = False
 
@@ -43,6 +44,15 @@ FIFTY_SMALL = ["--fixed", "--batch-records=1", "--record-size=100", "--connectio
 LIBRDKAFKA = ["--fixed", "--batch-records=290", "--record-size=1024", "--connections=1", "--in-flight=8"]
 OPEN_LOOP = ["--batch-records=20", "--record-size=1024", "--connections=4", "--in-flight=20", "--rate=20000"]
 END_TO_END = ["--batch-records=1", "--record-size=1024", "--rate=1000", "--in-flight=20"]
+
+
+def many_partitions(which, title, partitions):
+    return Scenario(
+        f"many-{which}-{partitions}", f"{title}: 16 × 1 KiB a request over {partitions:,} partitions",
+        "produce", REQUESTS_OF_16, [Target(RATE), Target(CPU_RECORD), Target(produce_latency("p99"))],
+        is_kafka_durable=which == "durable", partitions=partitions,
+    )
+
 
 SCENARIOS = [
     Scenario(
@@ -112,4 +122,8 @@ SCENARIOS = [
             Target(CPU_RECORD),
         ],
     ),
+    many_partitions("durable", "both durable", 10),
+    many_partitions("durable", "both durable", 10_000),
+    many_partitions("shipped", "durable against Kafka as shipped", 10),
+    many_partitions("shipped", "durable against Kafka as shipped", 10_000),
 ]

@@ -146,6 +146,10 @@ pub(crate) struct ProduceMode {
     /// CPU, and the broker's shows.
     #[arg(long)]
     pub(crate) fixed: bool,
+    /// Keys that each connection gives to its records in turn, for compacted topics; without it
+    /// records have none.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keys: Option<u64>,
 }
 
 /// How to fetch.

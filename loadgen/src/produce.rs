@@ -48,6 +48,8 @@ pub(crate) struct ProduceJob {
     pub(crate) record: RecordArgs,
     pub(crate) content: Content,
     pub(crate) payload: Payload,
+    /// How many keys the records have; `None`: they have no key.
+    pub(crate) keys: Option<u64>,
     pub(crate) rate: Option<f64>,
     pub(crate) in_flight: u32,
     /// Requests to send; `None`: until the end of the run.
@@ -76,6 +78,7 @@ pub(crate) struct Producer {
     /// With fixed content: the request of each target without its records.
     encoded: Vec<EncodedRequest>,
     next_target: usize,
+    next_key: u64,
     /// Requests still to be sent.
     left: u64,
     sent: VecDeque<Sent>,
@@ -110,6 +113,7 @@ impl ProduceJob {
             batch: Vec::new(),
             encoded: Vec::new(),
             next_target: 0,
+            next_key: 0,
             sent: VecDeque::new(),
         };
         if producer.job.content == Content::Fixed {
@@ -144,7 +148,13 @@ impl Producer {
                 stamp.write(due_ns, &mut stamped);
                 value = &stamped;
             }
-            self.builder.push(timestamp, None, Some(value), &[]);
+            let key = self.job.keys.map(|keys| {
+                let key = self.next_key.to_be_bytes();
+                self.next_key = (self.next_key + 1) % keys;
+                key
+            });
+            let key = key.as_ref().map(<[u8; 8]>::as_slice);
+            self.builder.push(timestamp, key, Some(value), &[]);
         }
         self.batch.clear();
         self.builder.finish_into(&mut self.batch)?;

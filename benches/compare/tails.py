@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Latency of producers on a quiet broker, and while compaction, retention, catch-up readers and a scrub run.
+
+20,000 records of 1 KiB a second in requests of 20. Alternates quiet and busy runs, each on a fresh directory with
+a log to read, and prints the medians beside the device's own durable writes.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from brokers import StreamBus
+from device import durable_write_percentiles
+from scenarios import OPEN_LOOP
+
+ROOT = Path(__file__).resolve().parents[2]
+PERCENTILES = ["p50_us", "p99_us", "p999_us"]
+RATIO_AT_MOST = 2.0
+DEVICE_RATIO_AT_MOST = 3.0
+DEVICE_PROBE_S = 2
+# What shows that each of the disturbers did something.
+WORK = [
+    "streambus_cleaner_segments_total", "streambus_scrubbed_bytes_total", "streambus_response_bytes_total",
+]
+QUIET = ["storage.scrub_period_hours=0"]
+BUSY = ["compaction.interval_ms=1000", "topics.retention_check_ms=1000", "storage.scrub_bytes_per_second=67108864"]
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--alternations", type=int, default=5)
+    parser.add_argument("--duration", type=int, default=20, metavar="S")
+    parser.add_argument("--warmup", type=int, default=5, metavar="S")
+    parser.add_argument("--cold-gib", type=int, default=2, metavar="N", help="GiB to read and scrub (2)")
+    parser.add_argument("--work-dir", type=Path, default=ROOT / "target" / "compare")
+    parser.add_argument("--bin-dir", type=Path, default=ROOT / "target" / "release")
+    return parser.parse_args()
+
+
+def load(args, broker, mode, prefix, *extra):
+    command = [
+        str(args.bin_dir / "loadgen"), mode, f"--brokers={broker.address}", f"--topic-prefix={prefix}", "--json", *extra,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def disturb(args, broker, over):
+    """Threads that read from the start again and again, and write what has to be compacted."""
+
+    def read():
+        while not over.is_set():
+            load(args, broker, "consume", "cold", "--from=earliest", "--until-end")
+
+    def compact():
+        config = ["cleanup.policy=compact", "segment.bytes=4194304", "min.cleanable.dirty.ratio=0.01"]
+        load(
+            args, broker, "produce", "compacted", "--partitions=2", "--keys=1000", "--rate=2000", "--batch-records=20",
+            f"--duration={args.duration + args.warmup}s", "--warmup=0s", *(f"--topic-config={one}" for one in config),
+        )
+
+    threads = [threading.Thread(target=read), threading.Thread(target=compact)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def run(args, is_busy):
+    directory = args.work_dir / "tails"
+    binary = str(args.bin_dir / "streambus")
+    with StreamBus(directory, binary, BUSY if is_busy else QUIET) as broker:
+        fill = ["--fixed", "--batch-records=64", "--connections=4", f"--records={args.cold_gib << 20}"]
+        load(args, broker, "produce", "cold", *fill, "--topic-config=segment.bytes=67108864")
+        broker.restart()
+        broker.drop_caches()
+        over = threading.Event()
+        threads = disturb(args, broker, over) if is_busy else []
+        report = load(
+            args, broker, "produce", "steady", *OPEN_LOOP, f"--duration={args.duration}s", f"--warmup={args.warmup}s",
+            "--topic-config=retention.bytes=16777216", "--topic-config=segment.bytes=8388608",
+        )
+        over.set()
+        for thread in threads:
+            thread.join()
+        return {"latency": report["produce"]["latency"], "work": {name: broker.metric(name) for name in WORK}}
+
+
+def median(reports, percentile):
+    return statistics.median(report[percentile] for report in reports)
+
+
+def main():
+    args = parse_args()
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    reports = {False: [], True: []}
+    device = []
+    for number in range(args.alternations):
+        for is_busy, done in reports.items():
+            device.append(durable_write_percentiles(args.work_dir, DEVICE_PROBE_S))
+            done.append(run(args, is_busy))
+            print(f"  {number + 1} of {args.alternations}, {'busy' if is_busy else 'quiet'}: {done[-1]}", flush=True)
+    device.append(durable_write_percentiles(args.work_dir, DEVICE_PROBE_S))
+    print(f"  {'':10} {'device':>10} {'quiet':>10} {'busy':>10} {'busy/quiet':>11} {'quiet/device':>13}")
+    for percentile in PERCENTILES:
+        raw = median(device, percentile)
+        quiet, busy = (median([one["latency"] for one in reports[which]], percentile) for which in (False, True))
+        print(f"  {percentile:10} {raw:10.0f} {quiet:10.0f} {busy:10.0f} {busy / quiet:11.2f} {quiet / raw:13.2f}")
+    is_good = busy <= RATIO_AT_MOST * quiet and quiet <= DEVICE_RATIO_AT_MOST * raw
+    print(f"p99.9: busy at most {RATIO_AT_MOST} × quiet, quiet at most {DEVICE_RATIO_AT_MOST} × device: {'met' if is_good else 'MISSED'}")
+    sys.exit(0 if is_good else 1)
+
+
+if __name__ == "__main__":
+    main()
