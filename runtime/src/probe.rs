@@ -227,6 +227,14 @@ fn ring_remedy(error: Option<i32>) -> &'static str {
     }
 }
 
+/// Checks a further data directory as [`check_host`] checks the first. Makes it if it is not there.
+///
+/// # Errors
+/// [`ProbeError::DataDirectory`], [`ProbeError::DirectIo`].
+pub fn check_data_dir(directory: &Path) -> Result<(), ProbeError> {
+    check_directory(directory).map(drop)
+}
+
 /// Writes one block with direct I/O to a new file in `directory`.
 fn check_directory(directory: &Path) -> Result<FileSystem, ProbeError> {
     let path = || directory.to_owned();

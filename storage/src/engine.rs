@@ -113,10 +113,10 @@ impl Engine {
         journal: Journal,
     ) -> Self {
         Engine {
-            data_dir,
             shard,
             files: OpenFiles::new(config.open_files_max),
-            space: Space::new(&config, shard),
+            space: Space::new(&config, shard, &data_dir),
+            data_dir,
             read_cache: ReadCache::new(
                 config.read_cache_bytes_max,
                 config.read_window_bytes,
@@ -166,13 +166,38 @@ impl Engine {
     pub(crate) fn fail(&self, error: &StorageError) {
         let mut offline = self.offline.borrow_mut();
         if offline.is_none() {
-            tracing::error!(shard = self.shard, %error, "storage goes offline");
+            let directory = self.data_dir.display();
+            tracing::error!(shard = self.shard, %directory, %error, "storage goes offline");
             *offline = Some(error.to_string());
         }
         drop(offline);
+        self.tell_offline();
+    }
+
+    /// Takes this storage offline for good because others found the directory failed, who logged it.
+    pub(crate) fn follow_offline(&self, reason: &str) {
+        self.offline
+            .borrow_mut()
+            .get_or_insert_with(|| reason.to_owned());
+        self.tell_offline();
+    }
+
+    fn tell_offline(&self) {
         self.wake.notify_one();
         self.progress.notify_waiters();
         self.went_offline.notify_waiters();
+    }
+
+    /// Resolves with the reason once this storage has gone offline. A close is none.
+    pub(crate) async fn failed(&self) -> String {
+        loop {
+            if let Some(reason) = &*self.offline.borrow()
+                && !self.is_closing.get()
+            {
+                return reason.clone();
+            }
+            self.went_offline.notified().await;
+        }
     }
 
     /// What the failure of work that is repeated means: a full disk is waited out, since what was to be
@@ -211,7 +236,11 @@ impl Engine {
         let mut went_offline = pin!(self.went_offline.notified());
         poll_fn(|context| {
             if let Poll::Ready(result) = work.as_mut().poll(context) {
-                return Poll::Ready(result.map_err(StorageError::from));
+                let result = result.map_err(StorageError::from);
+                if let Err(error) = &result {
+                    self.fail(error);
+                }
+                return Poll::Ready(result);
             }
             match self.check_online() {
                 Ok(()) => went_offline

@@ -17,7 +17,7 @@
 //! measured at most once a second, sooner only when what was admitted is half used up.
 
 use std::cell::{Cell, RefCell};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use runtime::dir::{self, DiskSpace};
@@ -91,6 +91,7 @@ impl Thresholds {
 /// What may still be admitted.
 pub(crate) struct Space {
     config: StorageConfig,
+    data_dir: PathBuf,
     /// Only one of the shards says what all of them see.
     tells: bool,
     disk: Cell<DiskSpace>,
@@ -112,9 +113,10 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    pub(crate) fn new(config: &StorageConfig, shard: u32) -> Self {
+    pub(crate) fn new(config: &StorageConfig, shard: u32, data_dir: &Path) -> Self {
         Space {
             config: config.clone(),
+            data_dir: data_dir.to_path_buf(),
             tells: shard == 0,
             disk: Cell::default(),
             stage: Cell::default(),
@@ -253,9 +255,9 @@ impl Space {
     /// [`StorageError::Io`].
     pub(crate) async fn measure(
         &self,
-        data_dir: &Path,
         dirty_bytes: impl Fn() -> u64,
     ) -> Result<bool, StorageError> {
+        let data_dir = &self.data_dir;
         let is_wanted = self.is_wanted.get() && !self.is_out.get();
         let interval = if is_wanted {
             MEASURE_INTERVAL_WANTED
@@ -303,24 +305,30 @@ impl Space {
             return;
         }
         let free_bytes = self.disk.get().free_bytes;
+        let directory = self.data_dir.display();
         let Thresholds {
             warn,
             throttle,
             reserve,
         } = self.thresholds();
         match stage {
-            SpaceStage::Normal => tracing::info!(free_bytes, "the disk has enough space again"),
+            SpaceStage::Normal => {
+                tracing::info!(%directory, free_bytes, "the disk has enough space again");
+            }
             SpaceStage::Warn => tracing::warn!(
+                %directory,
                 free_bytes,
                 warn_bytes = warn,
                 "the disk fills up: appends are slowed down below {throttle} bytes"
             ),
             SpaceStage::Throttle => tracing::warn!(
+                %directory,
                 free_bytes,
                 throttle_bytes = throttle,
                 "the disk is nearly full: appends are slowed down, and refused below {reserve} bytes"
             ),
             SpaceStage::Refuse => tracing::error!(
+                %directory,
                 free_bytes,
                 reserve_bytes = reserve,
                 "the disk is full: appends are refused; reads, deletions and commits go on"
@@ -371,7 +379,7 @@ mod tests {
             shards: 2,
             ..StorageConfig::default()
         };
-        let space = Space::new(&config, 1);
+        let space = Space::new(&config, 1, Path::new("/d"));
         let disk = DiskSpace {
             free_bytes: 100 * MIB,
             total_bytes: 100 * MIB,

@@ -163,10 +163,7 @@ impl Storage {
         for recovered in recovered {
             storage.adopt(recovered).await?;
         }
-        engine
-            .space
-            .measure(&engine.data_dir, || engine.dirty_bytes())
-            .await?;
+        engine.space.measure(|| engine.dirty_bytes()).await?;
         spawn(Class::Storage, write_behind::run(storage.clone())).detach();
         if engine.config.scrub_period_ms > 0 {
             spawn(Class::Background, scrub::run(storage.clone())).detach();
@@ -270,6 +267,11 @@ impl Storage {
             .map(PartitionLog::from)
     }
 
+    /// Number of logs.
+    pub fn log_count(&self) -> usize {
+        self.shared.logs.borrow().len()
+    }
+
     /// All logs, by id.
     pub fn logs(&self) -> Vec<PartitionLog> {
         self.shared
@@ -323,11 +325,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::Journal`], [`StorageError::Offline`].
     pub async fn committed(&self, sequence: Sequence) -> Result<(), StorageError> {
-        let result = self.engine().committed(sequence).await;
-        if let Err(error) = &result {
-            self.engine().fail(error);
-        }
-        result
+        self.engine().committed(sequence).await
     }
 
     /// The newest sequence through which the journal is durable.
@@ -346,6 +344,16 @@ impl Storage {
         self.engine().check_online()
     }
 
+    /// Resolves with the reason once this storage has gone offline. A close is none.
+    pub async fn failed(&self) -> String {
+        self.engine().failed().await
+    }
+
+    /// Takes this storage offline because the directory failed elsewhere: on another shard.
+    pub fn take_offline(&self, reason: &str) {
+        self.engine().follow_offline(reason);
+    }
+
     /// How full the disk is, and what is free of how much.
     pub fn space(&self) -> (SpaceStage, DiskSpace) {
         let space = &self.engine().space;
@@ -361,7 +369,7 @@ impl Storage {
     pub fn counts(&self) -> StorageCounts {
         let engine = self.engine();
         StorageCounts {
-            logs: self.shared.logs.borrow().len(),
+            logs: self.log_count(),
             dirty_bytes: engine.dirty_bytes(),
             chunk_bytes: engine.chunk_bytes(),
             checkpoints: self.shared.generation.get(),

@@ -34,10 +34,7 @@ pub(crate) async fn run(storage: Storage) {
         if engine.is_offline() || engine.is_closing.get() {
             return;
         }
-        let measured = engine
-            .space
-            .measure(&engine.data_dir, || engine.dirty_bytes())
-            .await;
+        let measured = engine.space.measure(|| engine.dirty_bytes()).await;
         match measured {
             Ok(true) => engine.progress.notify_waiters(),
             Ok(false) => {}

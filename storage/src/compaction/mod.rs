@@ -73,6 +73,21 @@ pub struct CleanerCounts {
     pub last_round_ms: i64,
 }
 
+impl CleanerCounts {
+    /// Adds what another cleaner has done.
+    pub fn add(&mut self, other: &CleanerCounts) {
+        self.rounds += other.rounds;
+        self.failures += other.failures;
+        self.bytes_read += other.bytes_read;
+        self.bytes_written += other.bytes_written;
+        self.bytes_dropped += other.bytes_dropped;
+        self.segments += other.segments;
+        self.records_without_key += other.records_without_key;
+        self.logs_set_aside += other.logs_set_aside;
+        self.last_round_ms = self.last_round_ms.max(other.last_round_ms);
+    }
+}
+
 /// What one round did.
 #[derive(Default)]
 struct Counted {
