@@ -41,7 +41,7 @@ impl Config {
                 groups.session_timeout_min_ms.to_string(),
             ),
             ("listeners", format!("PLAINTEXT://{}", self.kafka_address)),
-            ("log.dirs", self.data_dir.display().to_string()),
+            ("log.dirs", self.log_dirs()),
             (
                 "log.retention.check.interval.ms",
                 self.topics.retention_check_ms.to_string(),
@@ -75,6 +75,11 @@ impl Config {
             .filter(is_set)
             .map(|(name, value)| (name.to_owned(), value))
             .collect()
+    }
+
+    fn log_dirs(&self) -> String {
+        let dirs = self.data_dirs.iter().map(|dir| dir.display().to_string());
+        dirs.collect::<Vec<_>>().join(",")
     }
 
     fn cleaner_names(&self) -> [(&'static str, String); 3] {

@@ -68,8 +68,8 @@ struct Values {
 pub struct Config {
     /// Broker id.
     pub node_id: i32,
-    /// Data directory.
-    pub data_dir: PathBuf,
+    /// Data directories; the first one has the metadata, too.
+    pub data_dirs: Vec<PathBuf>,
     /// Rack, if any.
     pub rack: Option<String>,
     /// `HOST:PORT` of the Kafka listener.
@@ -288,7 +288,7 @@ impl Values {
     fn into_config(self) -> Config {
         Config {
             node_id: self.number("node.id") as i32,
-            data_dir: absolute(&self.text("node.data_dir")),
+            data_dirs: self.data_dirs(),
             rack: self.optional("node.rack"),
             kafka_address: self.text("listen.kafka"),
             advertise: self.optional("listen.advertise"),
@@ -334,6 +334,19 @@ impl Values {
         }
     }
 
+    fn data_dirs(&self) -> Vec<PathBuf> {
+        let (first, further) = (
+            self.text("node.data_dir"),
+            self.text("node.further_data_dirs"),
+        );
+        let further = further.split(',').map(str::trim);
+        let further = further.filter(|path| !path.is_empty());
+        std::iter::once(&*first)
+            .chain(further)
+            .map(absolute)
+            .collect()
+    }
+
     fn group_settings(&self) -> GroupSettings {
         GroupSettings {
             initial_rebalance_delay_ms: self.number("groups.initial_rebalance_delay_ms"),
@@ -356,6 +369,10 @@ fn absolute(path: &str) -> PathBuf {
 fn plain_text(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
+        toml::Value::Array(values) => {
+            let values: Vec<_> = values.iter().map(plain_text).collect();
+            values.join(",")
+        }
         other => other.to_string(),
     }
 }

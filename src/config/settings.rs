@@ -90,6 +90,12 @@ pub const SETTINGS: &[Setting] = &[
         "Directory of the journal, the partition logs and the metadata. One broker at a time may use it.",
     ),
     setting(
+        "node.further_data_dirs",
+        Kind::Text,
+        "",
+        "Further directories of journals and partition logs, comma-separated, each on a disk of its own: one that fails takes only its partitions offline (Kafka: log.dirs is node.data_dir and these).",
+    ),
+    setting(
         "node.rack",
         Kind::Text,
         "",
@@ -159,7 +165,7 @@ pub const SETTINGS: &[Setting] = &[
         "journal.files_max",
         integer(2, 1_024, "files"),
         "8",
-        "Journal files of a shard. Their sum bounds the time of recovery.",
+        "Journal files of a shard in each data directory. Their sum bounds the time of recovery.",
     ),
     setting(
         "storage.dirty_bytes_max",
@@ -189,7 +195,7 @@ pub const SETTINGS: &[Setting] = &[
         "storage.scrub_bytes_per_second",
         bytes(4 * KIB, 16 * GIB),
         "1MiB",
-        "How fast each shard reads for that.",
+        "How fast each shard reads for that in each data directory.",
     ),
     setting(
         "compaction.interval_ms",

@@ -60,3 +60,19 @@ fn the_documented_file_loads_and_changes_nothing() {
     let defaults = check("", &[], &[]).unwrap();
     assert_eq!(format!("{documented:?}"), format!("{defaults:?}"));
 }
+
+#[test]
+fn further_data_directories_come_after_the_first() {
+    let check = |file: &str| {
+        check(file, &[], &[("node.data_dir", "/a")])
+            .unwrap()
+            .data_dirs
+    };
+    assert_eq!(check(""), [Path::new("/a")]);
+    let expected = ["/a", "/b", "/c"].map(Path::new);
+    assert_eq!(check("[node]\nfurther_data_dirs = \"/b, /c\"\n"), expected);
+    assert_eq!(
+        check("[node]\nfurther_data_dirs = [\"/b\", \"/c\"]\n"),
+        expected
+    );
+}

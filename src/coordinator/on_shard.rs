@@ -66,7 +66,7 @@ pub fn start(shard: &Rc<Shard>) -> Rc<Coordinator> {
     coordinator
 }
 
-/// Leads new partitions, resigns when their topic is gone, and forgets the offsets of topics that are gone.
+/// Leads new partitions, resigns when they or their topic are gone, and forgets the offsets of topics that are gone.
 fn follow(shard: &Shard, coordinator: &Rc<Coordinator>, before: &Image, after: &Image) {
     let offsets_topic = |image: &Image| image.topic(CONSUMER_OFFSETS).map(|topic| topic.id);
     if offsets_topic(before) != offsets_topic(after) {
@@ -75,15 +75,13 @@ fn follow(shard: &Shard, coordinator: &Rc<Coordinator>, before: &Image, after: &
     }
     if let Some(topic) = after.topic(CONSUMER_OFFSETS) {
         for partition in 0..topic.partitions.len() as i32 {
-            if shard
-                .table
-                .get(PartitionKey {
-                    topic: topic.id,
-                    partition,
-                })
-                .is_some()
-            {
-                coordinator.lead(partition);
+            let key = PartitionKey {
+                topic: topic.id,
+                partition,
+            };
+            match shard.table.get(key) {
+                Some(_) => coordinator.lead(partition),
+                None => coordinator.resign(partition),
             }
         }
     }
@@ -138,8 +136,8 @@ impl OffsetsLog for ShardOffsets {
                 .map_err(|error| storage_error_code(&error))?
                 .sequence;
             shard
-                .storage
-                .committed(sequence)
+                .log_dirs
+                .committed(replica.dir, sequence)
                 .await
                 .map_err(|error| storage_error_code(&error))
         })

@@ -54,7 +54,7 @@ pub(super) async fn handle(
 async fn delete(context: &Context<'_>, key: PartitionKey, offset: i64) -> Result<i64, ErrorCode> {
     let shard = &context.handlers.shard;
     let work = move |shard: std::rc::Rc<crate::partition::shard::Shard>| async move {
-        let replica = shard.table.get(key).ok_or(ErrorCode::NotLeaderOrFollower)?;
+        let replica = shard.table.find(key)?;
         if !replica.config().cleanup_policy.has_delete() {
             return Err(ErrorCode::PolicyViolation);
         }
@@ -72,7 +72,7 @@ async fn delete(context: &Context<'_>, key: PartitionKey, offset: i64) -> Result
             .advance_log_start(offset)
             .map_err(|e| storage_error_code(&e))?;
         if let Some(sequence) = moved {
-            let durable = shard.storage.committed(sequence).await;
+            let durable = shard.log_dirs.committed(replica.dir, sequence).await;
             durable.map_err(|error| storage_error_code(&error))?;
         }
         Ok(replica.log.log_start_offset())

@@ -53,7 +53,7 @@ async fn look_up(
 ) -> Result<Vec<ProducerSummary>, ErrorCode> {
     let shard = &context.handlers.shard;
     let work = move |shard: std::rc::Rc<crate::partition::shard::Shard>| async move {
-        let replica = shard.table.get(key).ok_or(ErrorCode::NotLeaderOrFollower)?;
+        let replica = shard.table.find(key)?;
         Ok(replica.log.producers())
     };
     let owner = shard.owner(key);

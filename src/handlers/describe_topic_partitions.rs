@@ -10,6 +10,7 @@ use protocol::primitives::{DecodeError, Decoder};
 
 use super::authorized_operations;
 use super::context::Context;
+use super::metadata::{NO_LEADER, is_offline, replicas};
 use crate::net::response::Response;
 
 /// Most partitions in one answer (Kafka: max.request.partition.size.limit).
@@ -23,7 +24,7 @@ pub(super) fn handle(
     let request = DescribeTopicPartitionsRequest::decode(decoder, context.version())?;
     let image = context.image();
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(1);
-    let response = page(&image, &request, limit.clamp(1, PARTITIONS_MAX));
+    let response = page(context, &image, &request, limit.clamp(1, PARTITIONS_MAX));
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
         response.encode(encoder, version);
     }))
@@ -31,6 +32,7 @@ pub(super) fn handle(
 
 /// Topics in the order of their names, from the cursor on, until `limit` partitions are told.
 fn page<'a>(
+    context: &Context<'_>,
     image: &'a Image,
     request: &'a DescribeTopicPartitionsRequest<'_>,
     limit: usize,
@@ -67,7 +69,8 @@ fn page<'a>(
             continue;
         };
         let told = (topic.partitions.len().saturating_sub(from_partition)).min(left);
-        response.topics.push(describe(topic, from_partition, told));
+        let from = from_partition;
+        response.topics.push(describe(context, topic, from, told));
         left -= told;
         if from_partition + told < topic.partitions.len() {
             let partition_index = (from_partition + told) as i32;
@@ -93,7 +96,12 @@ fn unknown(name: &str) -> DescribeTopicPartitionsResponseTopic<'_> {
     }
 }
 
-fn describe(topic: &Topic, from: usize, count: usize) -> DescribeTopicPartitionsResponseTopic<'_> {
+fn describe<'a>(
+    context: &Context<'_>,
+    topic: &'a Topic,
+    from: usize,
+    count: usize,
+) -> DescribeTopicPartitionsResponseTopic<'a> {
     DescribeTopicPartitionsResponseTopic {
         error_code: ErrorCode::None.as_i16(),
         name: Some((&*topic.name).into()),
@@ -105,7 +113,10 @@ fn describe(topic: &Topic, from: usize, count: usize) -> DescribeTopicPartitions
             .enumerate()
             .skip(from)
             .take(count)
-            .map(|(index, partition)| partition_response(index as i32, partition))
+            .map(|(index, partition)| {
+                let index = index as i32;
+                partition_response(index, partition, is_offline(context, topic, index))
+            })
             .collect(),
         topic_authorized_operations: authorized_operations::topic(true),
     }
@@ -114,20 +125,28 @@ fn describe(topic: &Topic, from: usize, count: usize) -> DescribeTopicPartitions
 fn partition_response(
     index: i32,
     partition: &Partition,
+    is_offline: bool,
 ) -> DescribeTopicPartitionsResponsePartition {
-    DescribeTopicPartitionsResponsePartition {
+    let told = DescribeTopicPartitionsResponsePartition {
         error_code: ErrorCode::None.as_i16(),
         partition_index: index,
         leader_id: partition.leader,
         leader_epoch: partition.leader_epoch,
-        replica_nodes: partition
-            .replicas
-            .iter()
-            .map(|replica| replica.broker)
-            .collect(),
+        replica_nodes: replicas(partition),
         isr_nodes: partition.isr.clone(),
         eligible_leader_replicas: Some(Vec::new()),
         last_known_elr: Some(Vec::new()),
         offline_replicas: Vec::new(),
+    };
+    if !is_offline {
+        return told;
+    }
+    DescribeTopicPartitionsResponsePartition {
+        error_code: ErrorCode::LeaderNotAvailable.as_i16(),
+        leader_id: NO_LEADER,
+        isr_nodes: Vec::new(),
+        eligible_leader_replicas: Some(partition.isr.clone()),
+        offline_replicas: replicas(partition),
+        ..told
     }
 }

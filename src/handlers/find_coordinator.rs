@@ -1,6 +1,7 @@
 //! `FindCoordinator`: which broker coordinates a group.
 
-use cluster::metadata::CONSUMER_OFFSETS;
+use cluster::group::partition_for;
+use cluster::metadata::{CONSUMER_OFFSETS, Image};
 use protocol::error_code::ErrorCode;
 use protocol::messages::find_coordinator::{
     Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
@@ -8,6 +9,7 @@ use protocol::messages::find_coordinator::{
 use protocol::primitives::{DecodeError, Decoder};
 
 use super::context::Context;
+use super::metadata;
 use crate::net::response::Response;
 
 /// Key types: consumer groups, transactional ids, share groups.
@@ -30,6 +32,10 @@ pub(super) async fn handle(
     });
     let find = |key: &str| {
         let (code, message) = match request.key_type {
+            GROUP if is_offline(context, &image, key) => (
+                ErrorCode::CoordinatorNotAvailable,
+                Some("the log directory of the group's offsets is offline"),
+            ),
             GROUP if leader.is_some() => (ErrorCode::None, None),
             GROUP => (
                 ErrorCode::CoordinatorNotAvailable,
@@ -75,4 +81,12 @@ pub(super) async fn handle(
     Ok(context.reply().encode(Vec::new(), |encoder, version| {
         response.encode(encoder, version);
     }))
+}
+
+/// Whether the offsets of a group are in a log directory that is offline.
+fn is_offline(context: &Context<'_>, image: &Image, group_id: &str) -> bool {
+    image.topic(CONSUMER_OFFSETS).is_some_and(|topic| {
+        let partition = partition_for(group_id, topic.partitions.len() as i32);
+        metadata::is_offline(context, topic, partition)
+    })
 }

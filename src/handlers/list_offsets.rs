@@ -70,7 +70,7 @@ async fn look_up(
     let shard = &context.handlers.shard;
     let (timestamp, client_epoch) = (asked.timestamp, asked.current_leader_epoch);
     let work = move |shard: std::rc::Rc<crate::partition::shard::Shard>| async move {
-        let replica = shard.table.get(key).ok_or(ErrorCode::NotLeaderOrFollower)?;
+        let replica = shard.table.find(key)?;
         replica.check_leader_epoch(client_epoch)?;
         position(&replica, timestamp).await
     };

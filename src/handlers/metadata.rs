@@ -14,6 +14,10 @@ use super::authorized_operations;
 use super::context::Context;
 use super::create_topics;
 use crate::net::response::Response;
+use crate::partition::table::PartitionKey;
+
+/// Leader of a partition that has none.
+pub(super) const NO_LEADER: i32 = -1;
 
 /// Serves Metadata.
 pub(super) async fn handle(
@@ -32,10 +36,11 @@ pub(super) async fn handle(
     let image = context.image();
     let mut topics = Vec::new();
     if wants_all {
-        topics.extend(image.topics().map(|topic| topic_response(topic, &request)));
+        let all = image.topics();
+        topics.extend(all.map(|topic| topic_response(context, topic, &request)));
     }
     for asked in request.topics.iter().flatten() {
-        topics.push(answer_topic(&image, asked, &request));
+        topics.push(answer_topic(context, &image, asked, &request));
     }
     let response = MetadataResponse {
         brokers: brokers(&image),
@@ -80,6 +85,7 @@ fn brokers(image: &Image) -> Vec<MetadataResponseBroker<'_>> {
 }
 
 fn answer_topic<'a>(
+    context: &Context<'_>,
     image: &'a Image,
     asked: &'a MetadataRequestTopic<'_>,
     request: &MetadataRequest<'_>,
@@ -92,7 +98,7 @@ fn answer_topic<'a>(
         name.and_then(|name| image.topic(name))
     };
     if let Some(topic) = topic {
-        return topic_response(topic, request);
+        return topic_response(context, topic, request);
     }
     let error = match name {
         _ if by_id => ErrorCode::UnknownTopicId,
@@ -110,6 +116,7 @@ fn answer_topic<'a>(
 }
 
 fn topic_response<'a>(
+    context: &Context<'_>,
     topic: &'a Arc<Topic>,
     request: &MetadataRequest<'_>,
 ) -> MetadataResponseTopic<'a> {
@@ -122,7 +129,11 @@ fn topic_response<'a>(
             .partitions
             .iter()
             .enumerate()
-            .map(|(index, partition)| partition_response(index as i32, partition))
+            .map(|(index, partition)| {
+                let index = index as i32;
+                let is_offline = is_offline(context, topic, index);
+                partition_response(index, partition, is_offline)
+            })
             .collect(),
         topic_authorized_operations: authorized_operations::topic(
             request.include_topic_authorized_operations,
@@ -130,18 +141,44 @@ fn topic_response<'a>(
     }
 }
 
-fn partition_response(index: i32, partition: &Partition) -> MetadataResponsePartition {
-    MetadataResponsePartition {
+/// A partition whose log directory is offline has no leader, nobody in sync, and its replica is offline; so
+/// Kafka's controller leaves it with eligible leader replicas (KIP-966), as new clusters have them.
+fn partition_response(
+    index: i32,
+    partition: &Partition,
+    is_offline: bool,
+) -> MetadataResponsePartition {
+    let told = MetadataResponsePartition {
         error_code: ErrorCode::None.as_i16(),
         partition_index: index,
         leader_id: partition.leader,
         leader_epoch: partition.leader_epoch,
-        replica_nodes: partition
-            .replicas
-            .iter()
-            .map(|replica| replica.broker)
-            .collect(),
+        replica_nodes: replicas(partition),
         isr_nodes: partition.isr.clone(),
         offline_replicas: Vec::new(),
+    };
+    if !is_offline {
+        return told;
     }
+    MetadataResponsePartition {
+        error_code: ErrorCode::LeaderNotAvailable.as_i16(),
+        leader_id: NO_LEADER,
+        isr_nodes: Vec::new(),
+        offline_replicas: replicas(partition),
+        ..told
+    }
+}
+
+/// The brokers of a partition's replicas.
+pub(super) fn replicas(partition: &Partition) -> Vec<i32> {
+    let replicas = partition.replicas.iter();
+    replicas.map(|replica| replica.broker).collect()
+}
+
+/// Whether the partition's log directory is offline.
+pub(super) fn is_offline(context: &Context<'_>, topic: &Topic, partition: i32) -> bool {
+    context.handlers.shard.table.is_offline(PartitionKey {
+        topic: topic.id,
+        partition,
+    })
 }

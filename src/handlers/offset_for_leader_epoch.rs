@@ -50,7 +50,7 @@ async fn look_up(
     let shard = &context.handlers.shard;
     let (client_epoch, epoch) = (asked.current_leader_epoch, asked.leader_epoch);
     let work = move |shard: std::rc::Rc<crate::partition::shard::Shard>| async move {
-        let replica = shard.table.get(key).ok_or(ErrorCode::NotLeaderOrFollower)?;
+        let replica = shard.table.find(key)?;
         replica.check_leader_epoch(client_epoch)?;
         let (found, end) = replica.log.end_offset_for_epoch(epoch);
         Ok((found, end.min(replica.high_watermark())))

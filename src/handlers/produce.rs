@@ -16,12 +16,14 @@ use protocol::messages::produce::{
 use protocol::primitives::{DecodeError, Decoder};
 use runtime::buffer::Slice;
 use runtime::oneshot_remote;
-use storage::Sequence;
+use storage::Storage;
 
 use super::context::{Context, partition_key};
 use crate::metrics;
 use crate::net::response::Response;
+use crate::partition::log_dirs::{Awaited, DirIndex};
 use crate::partition::produce::{Accepted, Refused, Rules, append, storage_error_code};
+use crate::partition::replica::Replica;
 use crate::partition::shard::Shard;
 use crate::partition::table::PartitionKey;
 
@@ -47,8 +49,8 @@ struct Elsewhere {
 struct Appended {
     /// The answer; parts that are elsewhere are not known yet.
     response: ProduceResponse<'static>,
-    /// Newest append of this shard that the producer waits for.
-    last: Option<Sequence>,
+    /// What the producer waits for on this shard.
+    awaited: Awaited,
     /// By shard; empty when all is here.
     elsewhere: Vec<Elsewhere>,
 }
@@ -86,7 +88,7 @@ async fn append_all(context: &Context<'_>, request: &ProduceRequest<'_>, rules: 
     let image = context.image();
     let mut appended = Appended {
         response: ProduceResponse::default(),
-        last: None,
+        awaited: Awaited::default(),
         elsewhere: Vec::new(),
     };
     let mut waited = Duration::ZERO;
@@ -108,14 +110,20 @@ async fn append_all(context: &Context<'_>, request: &ProduceRequest<'_>, rules: 
             match place(context, topic, one.index, request.acks) {
                 Err(refused) => tell(&mut part, Err(refused)),
                 Ok((key, owner)) if owner == shard.id => {
-                    wait_for_turn(shard, records.len(), &mut waited).await;
-                    let outcome = append_here(shard, key, records, rules).await;
-                    appended.last = appended.last.max(sequence(&outcome));
+                    let outcome = match find(shard, key) {
+                        Ok(replica) => {
+                            let dir = Some(replica.dir);
+                            wait_for_turn(shard, dir, records.len(), &mut waited).await;
+                            append(shard, &replica, records, rules).await
+                        }
+                        Err(refused) => Err(refused),
+                    };
+                    wait_for(&mut appended.awaited, &outcome);
                     tell(&mut part, outcome);
                 }
                 Ok((key, owner)) => {
                     // Here, and not at its owner: what is sent there is appended in order.
-                    wait_for_turn(shard, records.len(), &mut waited).await;
+                    wait_for_turn(shard, None, records.len(), &mut waited).await;
                     appended
                         .elsewhere
                         .resize_with(shard.count(), Elsewhere::default);
@@ -161,20 +169,27 @@ fn place(
     }
 }
 
-/// Appends to a partition of this shard.
-async fn append_here(shard: &Shard, key: PartitionKey, records: &[u8], rules: Rules) -> Outcome {
-    let Some(replica) = shard.table.get(key) else {
-        // In the image and not in the table: it is being opened or closed right now.
-        return Err(Refused::new(ErrorCode::NotLeaderOrFollower, ""));
-    };
-    append(shard, &replica, records, rules).await
+/// A partition of this shard, or what a client is told that there is none.
+fn find(shard: &Shard, key: PartitionKey) -> Result<Rc<Replica>, Refused> {
+    let replica = shard.table.find(key);
+    replica.map_err(|code| Refused::new(code, ""))
 }
 
-/// Waits, while the disk is nearly full, until so many bytes may be appended. Later requests of the
-/// connection wait behind this one, and the client is told, as with Kafka's quotas (KIP-219).
-async fn wait_for_turn(shard: &Shard, bytes: usize, waited: &mut Duration) {
+/// Waits, while the disk is nearly full, until so many bytes may be appended to `dir`. Later requests of the
+/// connection wait behind this one, and the client is told, as with Kafka's quotas (KIP-219). Without a
+/// directory it is one that another shard knows: then only what holds for all of them counts.
+async fn wait_for_turn(shard: &Shard, dir: Option<DirIndex>, bytes: usize, waited: &mut Duration) {
+    let pace = |storage: &Storage| storage.pace(bytes as u64);
+    let wait = match dir {
+        Some(dir) => shard.log_dirs.opened(dir).ok().map(pace),
+        None => shard
+            .log_dirs
+            .online()
+            .map(|(_, storage)| pace(storage))
+            .min(),
+    };
     let patience = THROTTLE_MAX.saturating_sub(*waited);
-    let wait = shard.storage.pace(bytes as u64).min(patience);
+    let wait = wait.unwrap_or_default().min(patience);
     if wait.is_zero() {
         return;
     }
@@ -187,9 +202,16 @@ fn milliseconds(time: Duration) -> i32 {
     i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
 }
 
-/// What the producer waits for.
-fn sequence(outcome: &Outcome) -> Option<Sequence> {
-    outcome.as_ref().ok().and_then(|accepted| accepted.sequence)
+/// Has the producer wait for a batch, if its topic does.
+fn wait_for(awaited: &mut Awaited, outcome: &Outcome) {
+    if let Ok(Accepted {
+        dir,
+        sequence: Some(sequence),
+        ..
+    }) = outcome
+    {
+        awaited.note(*dir, *sequence);
+    }
 }
 
 /// Sends batches to their owner, which appends them in the order in which they were sent.
@@ -204,36 +226,46 @@ async fn forward(shard: &Rc<Shard>, to: usize, batches: &mut Elsewhere, rules: R
         .post(to, move |owner| async move {
             let mut outcomes = Vec::with_capacity(work.len());
             for (key, records) in &work {
-                outcomes.push(append_here(&owner, *key, records, rules).await);
+                outcomes.push(match find(&owner, *key) {
+                    Ok(replica) => append(&owner, &replica, records, rules).await,
+                    Err(refused) => Err(refused),
+                });
             }
             drop(work); // Lets go of the other shard's receive buffer before waiting.
-            let last = outcomes.iter().map(sequence).max().flatten();
-            if let Err(refused) = durable(&owner, last).await {
-                let accepted = outcomes.iter_mut().filter(|outcome| outcome.is_ok());
-                accepted.for_each(|outcome| *outcome = Err(refused.clone()));
+            let mut awaited = Awaited::default();
+            for outcome in &outcomes {
+                wait_for(&mut awaited, outcome);
+            }
+            for (dir, refused) in not_durable(&owner, &awaited).await {
+                let is_lost = |outcome: &&mut Outcome| {
+                    outcome.as_ref().is_ok_and(|accepted| accepted.dir == dir)
+                };
+                let lost = outcomes.iter_mut().filter(is_lost);
+                lost.for_each(|outcome| *outcome = Err(refused.clone()));
             }
             let _ = reply.send(outcomes);
         })
         .await;
 }
 
-/// Waits until everything through `last` is on disk. When the journal has failed, whatever was
-/// accepted with it is refused, that of topics which do not wait for the disk too: it is lost.
-async fn durable(shard: &Shard, last: Option<Sequence>) -> Result<(), Refused> {
-    let Some(last) = last else { return Ok(()) };
-    let committed = shard.storage.committed(last).await;
-    committed.map_err(|error| Refused::new(storage_error_code(&error), error.to_string()))
+/// Waits until everything is on disk, and answers the directories in which that failed. Whatever was accepted
+/// there with it is refused, that of topics which do not wait for the disk too: it is lost.
+async fn not_durable(shard: &Shard, awaited: &Awaited) -> Vec<(DirIndex, Refused)> {
+    let mut failed = Vec::new();
+    for (dir, sequence) in awaited.iter() {
+        if let Err(error) = shard.log_dirs.committed(dir, sequence).await {
+            let refused = Refused::new(storage_error_code(&error), error.to_string());
+            failed.push((dir, refused));
+        }
+    }
+    failed
 }
 
 /// Waits until every part is durable or refused; the answer is then known.
 async fn settle(shard: &Shard, appended: Appended) -> ProduceResponse<'static> {
     let mut response = appended.response;
-    if let Err(refused) = durable(shard, appended.last).await {
-        let parts = response.responses.iter_mut();
-        let parts = parts.flat_map(|topic| &mut topic.partition_responses);
-        for part in parts.filter(|part| part.error_code == 0) {
-            tell(part, Err(refused.clone()));
-        }
+    for (dir, refused) in not_durable(shard, &appended.awaited).await {
+        refuse_in(shard, dir, &mut response, &refused);
     }
     for batches in appended.elsewhere {
         let Some(outcomes) = batches.outcomes else {
@@ -252,6 +284,30 @@ async fn settle(shard: &Shard, appended: Appended) -> ProduceResponse<'static> {
         }
     }
     response
+}
+
+/// Refuses what was accepted in a directory of this shard. A partition that is not here is on its way out with
+/// the directory, or elsewhere: those are told after this.
+fn refuse_in(
+    shard: &Shard,
+    dir: DirIndex,
+    response: &mut ProduceResponse<'static>,
+    refused: &Refused,
+) {
+    let image = shard.image();
+    for answer in &mut response.responses {
+        let topic = match &*answer.name {
+            "" => image.topic_by_id(answer.topic_id),
+            name => image.topic(name),
+        };
+        for part in &mut answer.partition_responses {
+            let key = topic.and_then(|topic| partition_key(topic, part.index));
+            let replica = key.and_then(|key| shard.table.get(key));
+            if part.error_code == 0 && replica.is_none_or(|replica| replica.dir == dir) {
+                tell(part, Err(refused.clone()));
+            }
+        }
+    }
 }
 
 /// Puts an outcome into its part of the answer.

@@ -5,6 +5,7 @@
 
 mod retention;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,8 +67,8 @@ async fn livez(State(state): State<HttpState>) -> Response {
     }
 }
 
-/// Ready: metadata applied, journals replayed, logs open and online, clients served, and every group
-/// coordinator that is led here loaded.
+/// Ready: metadata applied, journals replayed, logs open, clients served, and every group coordinator that is
+/// led here loaded. A log directory that is offline is told, and does not make the node unready.
 async fn readyz(State(state): State<HttpState>) -> Response {
     let shards = state.shards.get();
     let Some(shards) = shards.filter(|_| state.is_ready.load(Ordering::Acquire)) else {
@@ -76,16 +77,30 @@ async fn readyz(State(state): State<HttpState>) -> Response {
     let Some(answers) = ask_all(shards, what_is_missing).await else {
         return unavailable("a shard does not answer");
     };
-    match answers.into_iter().flatten().next() {
-        Some(missing) => unavailable(&missing),
-        None => (StatusCode::OK, "ready\n").into_response(),
+    if let Some(missing) = answers.into_iter().flatten().next() {
+        return unavailable(&missing);
     }
+    // The partitions in the other directories are served, and taking them away would help nobody.
+    let Some(offline) = ask_all(shards, offline_log_dirs).await else {
+        return unavailable("a shard does not answer");
+    };
+    let offline: BTreeSet<String> = offline.into_iter().flatten().collect();
+    let mut text = "ready\n".to_owned();
+    for path in offline {
+        text.extend(["log directory offline: ", &path, "\n"]);
+    }
+    (StatusCode::OK, text).into_response()
+}
+
+fn offline_log_dirs(shard: &Shard) -> Vec<String> {
+    let offline = shard.log_dirs.offline();
+    offline.map(|path| path.display().to_string()).collect()
 }
 
 /// What keeps a shard from serving all that it should.
 fn what_is_missing(shard: &Shard) -> Option<String> {
-    if shard.storage.check_online().is_err() {
-        return Some("log directory offline".to_owned());
+    if !shard.log_dirs.online().any(|(dir, _)| dir == 0) {
+        return Some("the log directory with the metadata is offline".to_owned());
     }
     let NotServed { loading, failed } = coordinator::current().not_served();
     if !failed.is_empty() {

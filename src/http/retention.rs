@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cluster::configs::CleanupPolicy;
+use protocol::error_code::ErrorCode;
 use serde::Serialize;
 use storage::{Fate, SegmentRetention};
 
@@ -64,8 +65,12 @@ pub(super) async fn explain(
     // Any shard knows where a partition is.
     let work = move |shard: Rc<Shard>| ask_owner(shard, topic, partition);
     match tokio::time::timeout(SHARD_ANSWER_TIMEOUT, call_from(shards, 0, work)).await {
-        Ok(Ok(Ok(Some(report)))) => json(StatusCode::OK, &report),
-        Ok(Ok(Ok(None))) => {
+        Ok(Ok(Ok(Ok(report)))) => json(StatusCode::OK, &report),
+        Ok(Ok(Ok(Err(ErrorCode::KafkaStorageError)))) => {
+            let error = serde_json::json!({ "error": "its log directory is offline" });
+            json(StatusCode::SERVICE_UNAVAILABLE, &error)
+        }
+        Ok(Ok(Ok(Err(_)))) => {
             let error = serde_json::json!({ "error": "there is no such partition here" });
             json(StatusCode::NOT_FOUND, &error)
         }
@@ -85,21 +90,23 @@ async fn ask_owner(
     shard: Rc<Shard>,
     name: String,
     partition: i32,
-) -> Result<Option<Report>, Stopping> {
+) -> Result<Result<Report, ErrorCode>, Stopping> {
     let topic = shard.image().topic(&name).map(|topic| topic.id);
-    let Some(topic) = topic else { return Ok(None) };
+    let Some(topic) = topic else {
+        return Ok(Err(ErrorCode::UnknownTopicOrPartition));
+    };
     let key = PartitionKey { topic, partition };
     let work = move |owner: Rc<Shard>| async move { report(&owner, key, name) };
     shard.call(shard.owner(key), work).await
 }
 
-fn report(owner: &Shard, key: PartitionKey, topic: String) -> Option<Report> {
-    let replica = owner.table.get(key)?;
+fn report(owner: &Shard, key: PartitionKey, topic: String) -> Result<Report, ErrorCode> {
+    let replica = owner.table.find(key)?;
     let now_ms = runtime::time::wall_clock_ms();
     let policy = replica.config().cleanup_policy;
     let (log, config) = (&replica.log, replica.log.config());
     let segments = log.explain_retention(now_ms);
-    Some(Report {
+    Ok(Report {
         topic,
         partition: key.partition,
         now_ms,

@@ -11,7 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use protocol::api_key::ApiKey;
 
-use super::{ApiCounts, Histogram, Snapshot};
+use super::{ApiCounts, DirSnapshot, Histogram, Snapshot};
 
 /// The text of `/metrics` for one moment of all shards.
 pub fn render(snapshots: Vec<Snapshot>) -> Result<String, fmt::Error> {
@@ -131,12 +131,6 @@ const SERIES: &[Series] = &[
         |s| s.dirty_bytes,
     ),
     (
-        "log_directory_offline",
-        "1 after a failed write or sync",
-        MetricType::Gauge,
-        |s| s.offline,
-    ),
-    (
         "cleaner_rounds",
         "Compactions of a log that were finished",
         MetricType::Counter,
@@ -185,24 +179,6 @@ const SERIES: &[Series] = &[
         |s| u64::try_from(s.cleaner.last_round_ms / 1000).unwrap_or(0),
     ),
     (
-        "disk_stage",
-        "How full the disk is: 0 enough, 1 warning, 2 producers are slowed down, 3 they are refused",
-        MetricType::Gauge,
-        |s| s.disk_stage,
-    ),
-    (
-        "disk_free_bytes",
-        "Free bytes of the data directory's file system",
-        MetricType::Gauge,
-        |s| s.disk_free_bytes,
-    ),
-    (
-        "disk_total_bytes",
-        "Bytes of the data directory's file system",
-        MetricType::Gauge,
-        |s| s.disk_total_bytes,
-    ),
-    (
         "batches_throttled",
         "Batches put off because the disk is nearly full",
         MetricType::Counter,
@@ -213,6 +189,32 @@ const SERIES: &[Series] = &[
         "Batches refused because the disk is full",
         MetricType::Counter,
         |s| s.batches_without_space,
+    ),
+];
+
+/// Name, help and value of a number that each log directory of a shard has.
+type DirSeries = (&'static str, &'static str, fn(&DirSnapshot) -> u64);
+
+const DIR_SERIES: &[DirSeries] = &[
+    (
+        "log_directory_offline",
+        "1 when the directory has failed or could not be opened; its partitions are offline until a start finds it whole",
+        |d| d.offline,
+    ),
+    (
+        "disk_stage",
+        "How full the disk is: 0 enough, 1 warning, 2 producers are slowed down, 3 they are refused",
+        |d| d.stage,
+    ),
+    (
+        "disk_free_bytes",
+        "Free bytes of the log directory's file system",
+        |d| d.free_bytes,
+    ),
+    (
+        "disk_total_bytes",
+        "Bytes of the log directory's file system",
+        |d| d.total_bytes,
     ),
 ];
 
@@ -236,6 +238,7 @@ impl Collector for Shards {
             let encoder = family.encode_family(&labels)?;
             encode_histogram(encoder, &snapshot.journal_commit_latency)?;
         }
+        self.encode_dirs(&mut encoder)?;
         self.encode_apis(&mut encoder)
     }
 }
@@ -257,6 +260,21 @@ const API_SERIES: &[ApiSeries] = &[
 ];
 
 impl Shards {
+    fn encode_dirs(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, value) in DIR_SERIES {
+            let kind = MetricType::Gauge;
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for snapshot in &self.snapshots {
+                for dir in &snapshot.dirs {
+                    let shard = snapshot.shard.to_string();
+                    let labels = [("shard", shard), ("directory", dir.path.clone())];
+                    encode_number(family.encode_family(&labels)?, kind, value(dir))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn encode_apis(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut apis: BTreeMap<i16, ApiCounts> = BTreeMap::new();
         for (key, counts) in self.snapshots.iter().flat_map(|snapshot| &snapshot.apis) {

@@ -166,18 +166,27 @@ pub struct Snapshot {
     pub scrubbed_bytes: u64,
     /// Bytes in the journal that no segment has yet.
     pub dirty_bytes: u64,
-    /// 1 when the log directory is offline after a failed write.
-    pub offline: u64,
+    /// What is told of each log directory.
+    pub dirs: Vec<DirSnapshot>,
     /// What compaction has done.
     pub cleaner: storage::CleanerCounts,
-    /// How full the disk is: 0 enough, 1 warning, 2 producers are slowed down, 3 they are refused.
-    pub disk_stage: u64,
-    /// Free bytes of the file system.
-    pub disk_free_bytes: u64,
-    /// Bytes of the file system.
-    pub disk_total_bytes: u64,
     /// Batches that were put off because the disk is nearly full.
     pub batches_throttled: u64,
     /// Batches that were refused because the disk is full.
     pub batches_without_space: u64,
+}
+
+/// One log directory, as one shard has it at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct DirSnapshot {
+    /// Where it is.
+    pub path: String,
+    /// 1 when it has failed, or could not be opened.
+    pub offline: u64,
+    /// How full its disk is: 0 enough, 1 warning, 2 producers are slowed down, 3 they are refused.
+    pub stage: u64,
+    /// Free bytes of its file system.
+    pub free_bytes: u64,
+    /// Bytes of its file system.
+    pub total_bytes: u64,
 }

@@ -1,4 +1,4 @@
-//! The data directory's identity: who uses it, which format it has, which cluster it belongs to.
+//! A data directory's identity: who uses it, which format it has, which node's it is.
 //!
 //! Limits: one process at a time, by a lock on `LOCK`. A directory of another format version is refused;
 //! a directory with other files in it and no identity is refused: it is not ours to write in.
@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 /// Version of the directory's layout (`docs/storage-format.md`).
 const FORMAT_VERSION: u32 = 1;
 const IDENTITY_FILE: &str = "streambus.meta";
+/// The identity while it is written.
+const UNFINISHED_FILE: &str = "streambus.new";
 const LOCK_FILE: &str = "LOCK";
 
 /// Why a data directory is refused, with what to do.
@@ -35,6 +37,14 @@ pub(crate) enum DataDirError {
         path: PathBuf,
         /// What is wrong.
         message: String,
+    },
+    /// It is one of several that a node has, and cannot stand where it is named.
+    #[error("{path} {reason}", path = path.display())]
+    Misplaced {
+        /// The directory.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: &'static str,
     },
     /// It holds somebody else's files.
     #[error("{path} is not empty and was not made by StreamBus (it holds `{found}`); choose an empty directory with --data-dir", path = path.display())]
@@ -63,6 +73,65 @@ pub(super) struct Identity {
     pub cluster_id: String,
     /// This directory, told apart from a copy or a new one (KIP-858).
     pub directory_id: String,
+    /// In a further directory: the id of the node's first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_directory_id: Option<String>,
+    /// In the first directory: all further ones that the node has ever had and not forgotten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<FurtherDir>,
+}
+
+/// A further directory, as the first one knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FurtherDir {
+    /// Its id.
+    pub directory_id: String,
+    /// Where it was last.
+    pub path: PathBuf,
+}
+
+impl Identity {
+    /// The identity of a node's first directory.
+    pub(super) fn new() -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            cluster_id: random_id(),
+            directory_id: random_id(),
+            first_directory_id: None,
+            further: Vec::new(),
+        }
+    }
+
+    /// The identity of a further directory of the node.
+    pub(super) fn of_further(&self) -> Self {
+        Self {
+            cluster_id: self.cluster_id.clone(),
+            first_directory_id: Some(self.directory_id.clone()),
+            ..Self::new()
+        }
+    }
+
+    /// Puts it into the directory: whole or not at all, written aside, synced, then renamed.
+    pub(super) fn write(&self, path: &Path) -> Result<(), DataDirError> {
+        let file = path.join(IDENTITY_FILE);
+        let io = |source| DataDirError::Io {
+            path: file.clone(),
+            source,
+        };
+        let text = toml::to_string(self).map_err(|error| DataDirError::Damaged {
+            path: file.clone(),
+            message: error.to_string(),
+        })?;
+        let aside = file.with_extension("new");
+        let mut out = File::create(&aside).map_err(io)?;
+        out.write_all(text.as_bytes()).map_err(io)?;
+        out.sync_all().map_err(io)?;
+        fs::rename(&aside, &file).map_err(io)?;
+        let directory = File::open(path);
+        directory
+            .and_then(|directory| directory.sync_all())
+            .map_err(io)
+    }
 }
 
 /// Takes the directory for this process, until the returned file is closed.
@@ -96,11 +165,14 @@ pub(super) fn is_initialized(path: &Path) -> bool {
     path.join(IDENTITY_FILE).exists()
 }
 
-/// Reads the directory's identity, or gives an empty directory one.
-pub(super) fn open(path: &Path) -> Result<Identity, DataDirError> {
+/// Reads the directory's identity, or gives an empty directory the one that `new` makes.
+pub(super) fn open(path: &Path, new: impl FnOnce() -> Identity) -> Result<Identity, DataDirError> {
     let file = path.join(IDENTITY_FILE);
-    if !file.exists() {
-        return initialize(path, &file);
+    if !is_initialized(path) {
+        refuse_foreign(path)?;
+        let identity = new();
+        identity.write(path)?;
+        return Ok(identity);
     }
     let io = |source| DataDirError::Io {
         path: file.clone(),
@@ -126,39 +198,22 @@ pub(super) fn open(path: &Path) -> Result<Identity, DataDirError> {
     toml::from_str(&text).map_err(|error| damaged(error.to_string()))
 }
 
-fn initialize(path: &Path, file: &Path) -> Result<Identity, DataDirError> {
-    let io = |source| DataDirError::Io {
-        path: file.to_owned(),
+fn refuse_foreign(path: &Path) -> Result<(), DataDirError> {
+    let entries = fs::read_dir(path).map_err(|source| DataDirError::Io {
+        path: path.to_owned(),
         source,
-    };
-    for entry in fs::read_dir(path).map_err(io)?.flatten() {
+    })?;
+    for entry in entries.flatten() {
         let found = entry.file_name().to_string_lossy().into_owned();
-        if found != LOCK_FILE && found != "lost+found" {
+        // An identity that was being written counts for nothing.
+        if !matches!(&*found, LOCK_FILE | UNFINISHED_FILE | "lost+found") {
             return Err(DataDirError::Foreign {
                 path: path.to_owned(),
                 found,
             });
         }
     }
-    let identity = Identity {
-        format_version: FORMAT_VERSION,
-        cluster_id: random_id(),
-        directory_id: random_id(),
-    };
-    let text = toml::to_string(&identity).map_err(|error| DataDirError::Damaged {
-        path: file.to_owned(),
-        message: error.to_string(),
-    })?;
-    // Whole or not at all: written aside, synced, then renamed.
-    let aside = file.with_extension("new");
-    let mut out = File::create(&aside).map_err(io)?;
-    out.write_all(text.as_bytes()).map_err(io)?;
-    out.sync_all().map_err(io)?;
-    fs::rename(&aside, file).map_err(io)?;
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(io)?;
-    Ok(identity)
+    Ok(())
 }
 
 /// A random id in Kafka's form: 16 bytes in URL-safe base64.
@@ -173,8 +228,9 @@ mod tests {
     #[test]
     fn a_directory_keeps_its_identity() {
         let directory = tempfile::tempdir().unwrap();
-        let first = open(directory.path()).unwrap();
-        assert_eq!(open(directory.path()).unwrap().cluster_id, first.cluster_id);
+        let open = || open(directory.path(), Identity::new).unwrap();
+        let first = open();
+        assert_eq!(open().cluster_id, first.cluster_id);
         assert_eq!(first.cluster_id.len(), 22);
     }
 
@@ -196,23 +252,23 @@ mod tests {
         let file = directory.path().join(IDENTITY_FILE);
         fs::write(&file, "format_version = 9\n").unwrap();
         assert!(matches!(
-            open(directory.path()),
+            open(directory.path(), Identity::new),
             Err(DataDirError::Version { found: 9, .. })
         ));
         fs::write(&file, "format_version = 1\n").unwrap();
         assert!(matches!(
-            open(directory.path()),
+            open(directory.path(), Identity::new),
             Err(DataDirError::Damaged { .. })
         ));
         fs::write(&file, "\0\0").unwrap();
         assert!(matches!(
-            open(directory.path()),
+            open(directory.path(), Identity::new),
             Err(DataDirError::Damaged { .. })
         ));
         fs::remove_file(&file).unwrap();
         fs::write(directory.path().join("thesis.doc"), "x").unwrap();
         assert!(matches!(
-            open(directory.path()),
+            open(directory.path(), Identity::new),
             Err(DataDirError::Foreign { .. })
         ));
     }

@@ -2,23 +2,26 @@
 //!
 //! Core: [`run`] is the control thread (tokio, one thread); the shards have threads of their own.
 //!
-//! Start: check the machine → lock the data directory → listen for HTTP (alive, not ready) → open the
+//! Start: check the machine → lock the data directories → listen for HTTP (alive, not ready) → open the
 //! metadata log → start the shards (each replays its journal) → register this broker (a new leader
 //! epoch) → reconcile → accept (ready, once the groups are loaded).
 //! Stop: stop accepting → finish what is in flight → flush and checkpoint every shard → end.
 
 pub(crate) mod data_dir;
+mod data_dirs;
+mod log_dirs;
 pub mod logging;
 mod shard_main;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use runtime::executor::{ShardThreads, Topology, start_shards};
-use runtime::mailbox::{self, Sender};
+use runtime::mailbox::{self, Receiver, Sender};
 use runtime::probe;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -27,9 +30,11 @@ use crate::control::controller::{Controller, Registration};
 use crate::control::metadata_log::MetadataLog;
 use crate::control::{ControlHandle, REQUESTS_MAX};
 use crate::http::{self, HttpState};
+use crate::partition::log_dir_failure;
 use crate::partition::reconcile::{delete_orphans, reconcile};
-use crate::partition::shard::{MAILBOX_CAPACITY, ShardTask, call_from};
-use shard_main::{ShardReady, ShardStart};
+use crate::partition::shard::{MAILBOX_CAPACITY, Shard, ShardTask, call_from};
+use data_dirs::DataDir;
+use shard_main::{ShardReady, ShardStart, StartParts};
 
 /// Why the node did not start or had to stop. Each message says what to do.
 pub type NodeError = Box<dyn std::error::Error + Send + Sync>;
@@ -60,17 +65,23 @@ pub fn run(config: Config, on_ready: impl FnOnce(Bound)) -> Result<(), NodeError
 /// Checks the machine as a start would.
 pub fn check(config: &Config) -> Result<probe::HostReport, NodeError> {
     let topology = Topology::detect(config.shards);
-    Ok(probe::check_host(&config.data_dir, topology.shard_count())?)
+    let mut report = probe::check_host(&config.data_dirs[0], topology.shard_count())?;
+    // One that is not there is left alone: its disk may not be mounted.
+    let further = config.data_dirs[1..].iter().filter(|path| path.exists());
+    let failed = further.filter_map(|path| probe::check_data_dir(path).err());
+    report
+        .warnings
+        .extend(failed.map(|error| error.to_string()));
+    Ok(report)
 }
 
 async fn run_node(config: Arc<Config>, on_ready: impl FnOnce(Bound)) -> Result<(), NodeError> {
     let begun = Instant::now();
     let topology = Topology::detect(config.shards);
-    for warning in probe::check_host(&config.data_dir, topology.shard_count())?.warnings {
+    for warning in probe::check_host(&config.data_dirs[0], topology.shard_count())?.warnings {
         tracing::warn!(warning, "host");
     }
-    let _lock = data_dir::lock(&config.data_dir)?;
-    let identity = data_dir::open(&config.data_dir)?;
+    let data_dirs = data_dirs::open(&config.data_dirs)?;
     let http_listener = bind_http(&config.http_address).await?;
     let http_address = http_listener.local_addr()?;
     let state = HttpState {
@@ -79,12 +90,12 @@ async fn run_node(config: Arc<Config>, on_ready: impl FnOnce(Bound)) -> Result<(
     };
     let http = http::serve(http_listener, state.clone(), std::future::pending());
     let http = tokio::spawn(http);
-    let metadata_dir = config.data_dir.join("metadata");
+    let metadata_dir = config.data_dirs[0].join("metadata");
     std::fs::create_dir_all(&metadata_dir)?;
     let (log, image) = MetadataLog::open(&metadata_dir.join("metadata.redb"))?;
     let (requests, request_queue) = mailbox::channel(REQUESTS_MAX);
     let control = ControlHandle::new(requests);
-    let mut shards = Shards::start(&config, &topology, control).await?;
+    let mut shards = Shards::start(&config, &data_dirs.dirs, &topology, control).await?;
     let kafka = shards.listening;
     let is_first = state.shards.set(shards.mailboxes.clone()).is_ok();
     assert!(is_first, "shards start once");
@@ -94,7 +105,7 @@ async fn run_node(config: Arc<Config>, on_ready: impl FnOnce(Bound)) -> Result<(
         host,
         port,
         rack: config.rack.clone(),
-        new_cluster_id: identity.cluster_id,
+        new_cluster_id: data_dirs.identity.cluster_id.clone(),
     };
     let mut controller = Controller::start(log, image, shards.mailboxes.clone(), registration)?;
     shards.follow(&controller).await?;
@@ -111,7 +122,10 @@ async fn run_node(config: Arc<Config>, on_ready: impl FnOnce(Bound)) -> Result<(
     let outcome = tokio::select! {
         ended = controller.run(request_queue) => ended.map_err(NodeError::from),
         reason = stop_signal() => { tracing::info!(reason, "stopping"); Ok(()) }
-        reason = shards.broken() => Err(reason),
+        Some(reason) = shards.failures.recv() => {
+            Err(format!("the data directory with the metadata has failed: {reason}").into())
+        }
+        reason = broken(&shards.threads) => Err(reason),
     };
     state.is_ready.store(false, Ordering::Release);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -168,12 +182,15 @@ struct Shards {
     mailboxes: Arc<[Sender<ShardTask>]>,
     threads: ShardThreads<()>,
     listening: SocketAddr,
+    /// Why the directory with the metadata has failed, from the shards that met it.
+    failures: Receiver<String>,
 }
 
 impl Shards {
     /// Starts the shard threads and waits until each has recovered.
     async fn start(
         config: &Arc<Config>,
+        data_dirs: &[DataDir],
         topology: &Topology,
         control: ControlHandle,
     ) -> Result<Self, NodeError> {
@@ -183,15 +200,17 @@ impl Shards {
             .unzip();
         let mailboxes: Arc<[Sender<ShardTask>]> = senders.into();
         let (ready, mut became_ready) = mailbox::channel::<ShardReady>(count);
-        let address = resolve(&config.kafka_address)?;
-        let start = ShardStart::new(
-            config,
-            mailboxes.clone(),
+        let (failed, failures) = mailbox::channel(count);
+        let start = ShardStart::new(StartParts {
+            config: config.clone(),
+            data_dirs: data_dirs.into(),
+            mailboxes: mailboxes.clone(),
             receivers,
             control,
-            address,
+            address: resolve(&config.kafka_address)?,
             ready,
-        );
+            failed,
+        });
         let threads = start_shards(topology, move |id| start.clone().run(id.index()))?;
         let mut listening = None;
         for _ in 0..count {
@@ -209,6 +228,7 @@ impl Shards {
             mailboxes,
             threads,
             listening,
+            failures,
         })
     }
 
@@ -216,8 +236,10 @@ impl Shards {
     async fn follow(&self, controller: &Controller) -> Result<(), NodeError> {
         for shard in 0..self.mailboxes.len() {
             let image = controller.image();
-            let work = move |shard: std::rc::Rc<crate::partition::shard::Shard>| async move {
+            let work = move |shard: Rc<Shard>| async move {
                 reconcile(shard.clone(), image.clone()).await?;
+                let offline = shard.table.offline();
+                log_dir_failure::announce(&shard, offline).await;
                 delete_orphans(&shard, &image).await
             };
             let orphans = call_from(&self.mailboxes, shard, work).await;
@@ -234,14 +256,6 @@ impl Shards {
         call_from(&self.mailboxes, 0, work)
             .await
             .map_err(|_| "shard 0 ended".into())
-    }
-
-    /// Resolves when a shard has ended by itself: its memory is gone, so the node must stop.
-    async fn broken(&self) -> NodeError {
-        while !self.threads.any_finished() {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-        "a shard ended unexpectedly".into()
     }
 
     /// Finishes what is in flight, flushes, and joins the threads.
@@ -263,6 +277,14 @@ impl Shards {
         }
         outcome
     }
+}
+
+/// Resolves when a shard has ended by itself: its memory is gone, so the node must stop.
+async fn broken(threads: &ShardThreads<()>) -> NodeError {
+    while !threads.any_finished() {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    "a shard ended unexpectedly".into()
 }
 
 fn resolve(address: &str) -> Result<SocketAddr, NodeError> {

@@ -14,9 +14,7 @@ use runtime::mailbox::{Receiver, Sender};
 use runtime::net::{Listener, Stream};
 use runtime::task::{self, Class};
 use runtime::time;
-use storage::{
-    LogId, Storage, StorageConfig, StorageError, make_shards, migrate_shards, shard_count_on_disk,
-};
+use storage::PartitionLog;
 
 use crate::config::Config;
 use crate::control::ControlHandle;
@@ -25,12 +23,13 @@ use crate::handlers::Handlers;
 use crate::metrics::{self, ShardMetrics};
 use crate::net::connection::{Limits, LocalFuture};
 use crate::net::server::{self, Connections, Load};
-use crate::partition::housekeeping;
+use crate::partition::log_dirs::DirIndex;
 use crate::partition::shard::{Parts, Shard, ShardTask};
-use crate::partition::table::{PartitionKey, owner};
+use crate::partition::table::PartitionKey;
+use crate::partition::{housekeeping, log_dir_failure};
 
-/// Smallest memory budget of a shard.
-const BUDGET_BYTES_MIN: u64 = 64 << 20;
+use super::data_dirs::DataDir;
+use super::log_dirs;
 
 /// A shard has recovered, or could not.
 pub(super) struct ShardReady {
@@ -40,43 +39,52 @@ pub(super) struct ShardReady {
     pub outcome: Result<Option<SocketAddr>, String>,
 }
 
+/// What the shards' threads are made from.
+pub(super) struct StartParts {
+    pub config: Arc<Config>,
+    pub data_dirs: Arc<[DataDir]>,
+    pub mailboxes: Arc<[Sender<ShardTask>]>,
+    pub receivers: Vec<Receiver<ShardTask>>,
+    pub control: ControlHandle,
+    /// Where shard 0 listens.
+    pub address: SocketAddr,
+    pub ready: Sender<ShardReady>,
+    /// Is told why the directory with the metadata has failed.
+    pub failed: Sender<String>,
+}
+
 /// What every shard's thread is given.
 #[derive(Clone)]
 pub(super) struct ShardStart {
     config: Arc<Config>,
+    data_dirs: Arc<[DataDir]>,
     mailboxes: Arc<[Sender<ShardTask>]>,
     receivers: Arc<Mutex<Vec<Option<Receiver<ShardTask>>>>>,
     control: ControlHandle,
     address: SocketAddr,
     ready: Sender<ShardReady>,
+    failed: Sender<String>,
     load: Load,
-    /// Held by shard 0 while it brings the data directory to this shard count.
-    layout: Arc<tokio::sync::OnceCell<Result<(), String>>>,
+    /// Held by shard 0 while it brings the data directories to this shard count.
+    layout: Arc<tokio::sync::OnceCell<Result<Arc<[DataDir]>, String>>>,
 }
 
 impl ShardStart {
     /// One for all shards; each clones it.
-    pub(super) fn new(
-        config: &Arc<Config>,
-        mailboxes: Arc<[Sender<ShardTask>]>,
-        receivers: Vec<Receiver<ShardTask>>,
-        control: ControlHandle,
-        address: SocketAddr,
-        ready: Sender<ShardReady>,
-    ) -> Self {
-        let load = Load::new(mailboxes.len());
-        let receivers = Arc::new(Mutex::new(receivers.into_iter().map(Some).collect()));
-        let config = config.clone();
-        let layout = Arc::default();
+    pub(super) fn new(parts: StartParts) -> Self {
+        let load = Load::new(parts.mailboxes.len());
+        let receivers = parts.receivers.into_iter().map(Some).collect();
         Self {
-            config,
-            mailboxes,
-            receivers,
-            control,
-            address,
-            ready,
+            config: parts.config,
+            data_dirs: parts.data_dirs,
+            mailboxes: parts.mailboxes,
+            receivers: Arc::new(Mutex::new(receivers)),
+            control: parts.control,
+            address: parts.address,
+            ready: parts.ready,
+            failed: parts.failed,
             load,
-            layout,
+            layout: Arc::default(),
         }
     }
 
@@ -104,6 +112,11 @@ impl ShardStart {
             let accepting = accept(shard.clone(), listener, self.load.clone());
             task::spawn(Class::Network, accepting).detach();
         }
+        for dir in 0..shard.log_dirs.all().len() {
+            let watch = watch_log_dir(shard.clone(), dir, self.failed.clone());
+            task::spawn(Class::Storage, watch).detach();
+        }
+        drop(self.failed);
         let retention = housekeeping::enforce_retention(shard.clone());
         task::spawn(Class::Background, retention).detach();
         let compaction = housekeeping::compact(shard.clone());
@@ -127,20 +140,15 @@ impl ShardStart {
     }
 
     async fn recover(&self, id: usize) -> Result<(Rc<Shard>, Option<Listener>), String> {
-        self.layout
-            .get_or_init(|| bring_to_shard_count(&self.config, self.mailboxes.len()))
-            .await
-            .clone()?;
+        let shards = self.mailboxes.len();
+        let bring = || log_dirs::bring_to_shard_count(&self.config, &self.data_dirs, shards);
+        let data_dirs = self.layout.get_or_init(bring).await.clone()?;
         let listener = match id {
             0 => Some(bind(self.address).await?),
             _ => None,
         };
-        let budget = MemoryBudget::new(budget_bytes(&self.config, self.mailboxes.len()));
-        let storage_config = storage_config(&self.config, budget.limit(), self.mailboxes.len());
-        let dir = &self.config.data_dir;
-        let opened = Storage::open(dir, id as u32, storage_config, budget.clone()).await;
-        let (storage, report) = opened.map_err(|error| error.to_string())?;
-        tracing::info!(shard = id, ?report, "storage recovered");
+        let budget = MemoryBudget::new(log_dirs::budget_bytes(&self.config, shards));
+        let log_dirs = log_dirs::open(&self.config, &data_dirs, id, shards, &budget).await?;
         let net = self.config.net;
         let limits = Limits {
             request_bytes_max: net.request_bytes_max,
@@ -151,7 +159,7 @@ impl ShardStart {
         let shard = Shard::new(Parts {
             id,
             config: self.config.clone(),
-            storage,
+            log_dirs,
             budget,
             connections,
             metrics: Rc::new(ShardMetrics::default()),
@@ -228,7 +236,7 @@ async fn accept(shard: Rc<Shard>, listener: Listener, load: Load) {
 /// Wakes parked fetches of a partition when its durable end advances.
 fn wake_on_durable(shard: &Rc<Shard>) {
     let owner = Rc::downgrade(shard);
-    shard.storage.on_durable(move |log| {
+    let wake = Rc::new(move |log: &PartitionLog| {
         let Some(shard) = owner.upgrade() else { return };
         let id = log.id();
         let key = PartitionKey {
@@ -239,6 +247,20 @@ fn wake_on_durable(shard: &Rc<Shard>) {
             replica.wake_fetches();
         }
     });
+    for (_, storage) in shard.log_dirs.online() {
+        let wake = wake.clone();
+        storage.on_durable(move |log| wake(log));
+    }
+}
+
+/// Takes a log directory's partitions offline when it fails; the node ends with the first one, which has the
+/// metadata.
+async fn watch_log_dir(shard: Rc<Shard>, dir: DirIndex, failed: Sender<String>) {
+    let reason = log_dir_failure::watch(shard, dir).await;
+    if dir == 0 {
+        // The node may be ending already.
+        let _ = failed.send(reason).await;
+    }
 }
 
 /// Work for a shard that ends it: answers what is in flight, flushes, checkpoints.
@@ -259,7 +281,7 @@ pub(super) fn stop(
             }
             coordinator::current().stop();
             let closed = shard
-                .storage
+                .log_dirs
                 .close()
                 .await
                 .map_err(|error| error.to_string());
@@ -267,88 +289,4 @@ pub(super) fn stop(
             closed
         })
     }
-}
-
-/// Brings the data directory to this number of shards before any of them opens it.
-async fn bring_to_shard_count(config: &Config, shards: usize) -> Result<(), String> {
-    let bring = async {
-        let dir = &config.data_dir;
-        let Some(present) = shard_count_on_disk(dir).await? else {
-            return make_shards(dir, shards as u32).await;
-        };
-        if present as usize == shards {
-            return Ok(());
-        }
-        tracing::info!(from = present, to = shards, "the number of shards changes");
-        let assign = |id: LogId| {
-            let topic = protocol::primitives::Uuid(id.topic);
-            owner(
-                PartitionKey {
-                    topic,
-                    partition: id.partition as i32,
-                },
-                shards,
-            ) as u32
-        };
-        let storage_config = storage_config(config, budget_bytes(config, 1), 1);
-        migrate_shards(dir, present, shards as u32, &storage_config, assign).await
-    };
-    bring.await.map_err(|error: StorageError| error.to_string())
-}
-
-/// This shard's part of the memory budget.
-fn budget_bytes(config: &Config, shards: usize) -> usize {
-    let total = match config.memory_budget_bytes {
-        0 => machine_memory_bytes() / 4,
-        bytes => bytes,
-    };
-    usize::try_from((total / shards as u64).max(BUDGET_BYTES_MIN)).unwrap_or(usize::MAX)
-}
-
-/// Files that a shard may keep open at least.
-const OPEN_FILES_MIN: usize = 64;
-
-/// Memory of this machine, as the kernel tells it; 4 GiB if it does not.
-fn machine_memory_bytes() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kib.map_or(4 << 30, |kib| kib * 1024)
-}
-
-/// Descriptors that this process may have open, as the kernel tells it; 1,024 if it does not.
-fn descriptors_max() -> usize {
-    let text = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-    soft.unwrap_or(1_024)
-}
-
-fn storage_config(config: &Config, budget_bytes: usize, shards: usize) -> StorageConfig {
-    let open_files_max = match config.storage.open_files_max {
-        0 => descriptors_max() / 2,
-        files => files,
-    };
-    let budget = budget_bytes as u64;
-    let mut storage = StorageConfig {
-        dirty_bytes_max: config.storage.dirty_bytes_max.min(budget / 4),
-        cache_bytes_max: budget / 2,
-        read_cache_bytes_max: budget / 8,
-        verify_cold_reads: config.storage.verify_cold_reads,
-        scrub_period_ms: config.storage.scrub_period_ms,
-        scrub_bytes_per_second: config.storage.scrub_bytes_per_second,
-        open_files_max: (open_files_max / shards).max(OPEN_FILES_MIN),
-        cleaner_map_bytes_max: config.compaction.map_bytes,
-        cleaner_io_bytes_per_second: config.compaction.io_bytes_per_second,
-        warn_bytes: config.storage.disk_warn_bytes,
-        throttle_bytes: config.storage.disk_throttle_bytes,
-        reserve_bytes: config.storage.disk_reserve_bytes,
-        shards: shards as u32,
-        ..StorageConfig::default()
-    };
-    storage.journal.file_bytes = config.storage.journal_file_bytes;
-    storage.journal.files_max = config.storage.journal_files_max;
-    storage
 }

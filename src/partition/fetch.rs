@@ -80,9 +80,9 @@ pub async fn read_many(shard: &Shard, wants: &[Want], bytes_max: usize) -> Vec<F
     let mut is_first = true;
     let mut answers = Vec::with_capacity(wants.len());
     for want in wants {
-        let answer = match shard.table.get(want.key) {
-            Some(replica) => read_one(&replica, want, left, is_first).await,
-            None => Found::error(want.place, ErrorCode::UnknownTopicOrPartition),
+        let answer = match shard.table.find(want.key) {
+            Ok(replica) => read_one(&replica, want, left, is_first).await,
+            Err(error) => Found::error(want.place, error),
         };
         let bytes = answer.record_bytes();
         is_first &= bytes == 0;

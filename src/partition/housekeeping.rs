@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use runtime::{task, time};
-use storage::Cleaned;
+use storage::{Cleaned, Storage};
 
+use super::log_dirs::DirIndex;
 use super::shard::Shard;
 
 /// Enforces retention on every log, again and again, until the node stops.
@@ -27,20 +28,27 @@ pub async fn compact(shard: Rc<Shard>) {
     let interval = Duration::from_millis(shard.config.compaction.interval_ms);
     while !shard.is_stopping() {
         time::sleep(interval).await;
-        loop {
-            let replicas = shard.table.replicas().into_iter();
-            let compacted = replicas.filter(|replica| replica.log.config().compaction.is_some());
-            let candidates = compacted.map(|replica| {
-                // What is readable may still be lost where the topic asks for memory only.
-                let stable_end = replica
-                    .high_watermark()
-                    .min(replica.log.durable_end_offset());
-                (replica.log.clone(), stable_end)
-            });
-            match shard.storage.clean_next(candidates).await {
-                Cleaned::Log(_) if !shard.is_stopping() => {}
-                Cleaned::Log(_) | Cleaned::NotNow(_) | Cleaned::Nothing => break,
-            }
+        for (dir, storage) in shard.log_dirs.online() {
+            compact_dir(&shard, dir, storage).await;
+        }
+    }
+}
+
+async fn compact_dir(shard: &Shard, dir: DirIndex, storage: &Storage) {
+    loop {
+        let replicas = shard.table.replicas().into_iter();
+        let compacted = replicas
+            .filter(|replica| replica.dir == dir && replica.log.config().compaction.is_some());
+        let candidates = compacted.map(|replica| {
+            // What is readable may still be lost where the topic asks for memory only.
+            let stable_end = replica
+                .high_watermark()
+                .min(replica.log.durable_end_offset());
+            (replica.log.clone(), stable_end)
+        });
+        match storage.clean_next(candidates).await {
+            Cleaned::Log(_) if !shard.is_stopping() => {}
+            Cleaned::Log(_) | Cleaned::NotNow(_) | Cleaned::Nothing => break,
         }
     }
 }

@@ -5,8 +5,11 @@
 
 pub mod fetch;
 pub mod housekeeping;
+pub mod log_dir_failure;
+pub mod log_dirs;
 pub mod produce;
 pub mod reconcile;
 pub mod replica;
 pub mod shard;
+mod snapshot;
 pub mod table;

@@ -13,6 +13,7 @@ use protocol::record_batch::{
 };
 use storage::{SequenceCheck, StorageError};
 
+use super::log_dirs::DirIndex;
 use super::replica::Replica;
 use super::shard::Shard;
 use crate::metrics;
@@ -57,7 +58,9 @@ pub struct Accepted {
     pub log_append_time: i64,
     /// First offset of the log.
     pub log_start_offset: i64,
-    /// Journal sequence to wait for before the producer is told, or `None` if it need not wait.
+    /// The log directory that it is in.
+    pub dir: DirIndex,
+    /// Journal sequence of that directory to wait for before the producer is told, or `None` if it need not wait.
     pub sequence: Option<storage::Sequence>,
 }
 
@@ -109,6 +112,7 @@ pub async fn append(
         base_offset: appended.base_offset,
         log_append_time: appended.log_append_time,
         log_start_offset: replica.log.log_start_offset(),
+        dir: replica.dir,
         sequence: replica.is_durable().then_some(appended.sequence),
     })
 }
@@ -188,15 +192,18 @@ fn check_producer(
             timestamp,
             ..
         } => {
+            let storage = shard.log_dirs.opened(replica.dir);
+            let storage = storage.map_err(|error| refuse_append(shard, &error))?;
             let stamps = replica.config().message_timestamp_type == TimestampType::LogAppendTime;
             Ok(Some(Accepted {
                 base_offset,
                 log_append_time: if stamps { timestamp } else { -1 },
                 log_start_offset: replica.log.log_start_offset(),
+                dir: replica.dir,
                 // The original may not be durable yet: its answer waits for all that is gathered now.
                 sequence: replica
                     .is_durable()
-                    .then(|| shard.storage.journal().last_sequence()),
+                    .then(|| storage.journal().last_sequence()),
             }))
         }
         SequenceCheck::OutOfOrder { expected, found } => {

@@ -2,16 +2,19 @@
 //!
 //! Place: the controller calls [`reconcile`] on every shard for every new image; `node` at start.
 //! Core: each shard for the partitions that it owns.
-//! Durability: a log is created and deleted through the shard's journal; after a crash the next start
-//! finds what the image names and deletes logs that no topic has any more ([`delete_orphans`]).
+//! Durability: a log is created and deleted through the journal of its directory; after a crash the next start
+//! finds what the image names and deletes logs that no topic has any more ([`delete_orphans`]). A log that is
+//! nowhere is made, but not while a directory is offline: it may be in there, and an empty one elsewhere would
+//! lose its records. Source: Kafka's `LogManager` has the same rule.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use cluster::configs::{BrokerLayers, TopicConfig};
-use cluster::metadata::{Image, Topic, TopicChange};
-use storage::{CompactionConfig, LogConfig, LogId, StorageError};
+use cluster::metadata::{Image, Partition, Topic, TopicChange};
+use storage::{CompactionConfig, LogConfig, LogId, PartitionLog, StorageError};
 
+use super::log_dirs::{Awaited, DirIndex};
 use super::replica::Replica;
 use super::shard::Shard;
 use super::table::PartitionKey;
@@ -45,7 +48,7 @@ async fn open_topic(shard: &Shard, image: &Image, topic: &Topic) -> Result<(), S
     let layers = BrokerLayers::new(image, shard.config.node_id, &shard.broker_configs);
     let config = Rc::new(TopicConfig::resolve(&topic.configs, &layers));
     let in_log = log_config(&config, topic.is_internal());
-    let mut created = None;
+    let mut created = Awaited::default();
     for (index, partition) in topic.partitions.iter().enumerate() {
         let key = PartitionKey {
             topic: topic.id,
@@ -55,32 +58,57 @@ async fn open_topic(shard: &Shard, image: &Image, topic: &Topic) -> Result<(), S
             continue;
         }
         if let Some(replica) = shard.table.get(key) {
-            shard.storage.update_config(log_id(key), in_log.clone());
+            let storage = shard.log_dirs.opened(replica.dir)?;
+            storage.update_config(log_id(key), in_log.clone());
             replica.set_leader_epoch(partition.leader_epoch);
             replica.set_config(config.clone());
             continue;
         }
-        let log = if let Some(log) = shard.storage.log(log_id(key)) {
-            shard.storage.update_config(log_id(key), in_log.clone());
-            log
-        } else {
-            let (log, sequence) = shard
-                .storage
-                .begin_create_log(log_id(key), in_log.clone())?;
-            created = Some(sequence);
-            log
+        let Some((dir, log)) = open_log(shard, key, partition, &in_log, &mut created)? else {
+            shard.table.note_offline([key]);
+            continue;
         };
-        let replica = Replica::new(key, log, partition.leader_epoch, config.clone());
+        let replica = Replica::new(key, dir, log, partition.leader_epoch, config.clone());
         shard.table.insert(key, replica);
         runtime::task::yield_if_needed().await;
     }
-    match created {
-        Some(last) => shard.storage.committed(last).await,
-        None => Ok(()),
+    for (dir, last) in created.iter() {
+        let committed = shard.log_dirs.committed(dir, last).await;
+        shard.log_dirs.unless_failed(dir, committed)?;
     }
+    Ok(())
 }
 
+/// The partition's log, made if it is new; nothing if it is in a directory that is offline.
+fn open_log(
+    shard: &Shard,
+    key: PartitionKey,
+    partition: &Partition,
+    config: &LogConfig,
+    created: &mut Awaited,
+) -> Result<Option<(DirIndex, PartitionLog)>, StorageError> {
+    let (id, dirs) = (log_id(key), &shard.log_dirs);
+    if let Some((dir, log)) = dirs.find(id) {
+        dirs.opened(dir)?.update_config(id, config.clone());
+        return Ok(Some((dir, log)));
+    }
+    // A partition begins in leader epoch 0, and every start of its leader begins another.
+    let is_new = partition.leader_epoch == 0;
+    if shard.table.is_offline(key) || !is_new && dirs.has_offline() {
+        return Ok(None);
+    }
+    let Some((dir, storage)) = dirs.place() else {
+        return Ok(None);
+    };
+    let (log, sequence) = storage.begin_create_log(id, config.clone())?;
+    created.note(dir, sequence);
+    Ok(Some((dir, log)))
+}
+
+/// What is in a directory that is offline is deleted when a start finds it again.
 async fn delete_topic(shard: &Shard, topic: &Topic) -> Result<(), StorageError> {
+    shard.table.forget_offline(topic.id);
+    let mut outcome = Ok(());
     for index in 0..topic.partitions.len() {
         let key = PartitionKey {
             topic: topic.id,
@@ -88,24 +116,31 @@ async fn delete_topic(shard: &Shard, topic: &Topic) -> Result<(), StorageError> 
         };
         if let Some(replica) = shard.table.remove(key) {
             replica.wake_fetches();
-            shard.storage.delete_log(log_id(key)).await?;
+            let storage = shard.log_dirs.opened(replica.dir)?;
+            let deleted = storage.delete_log(log_id(key)).await;
+            let deleted = shard.log_dirs.unless_failed(replica.dir, deleted);
+            outcome = outcome.and(deleted.map(drop));
         }
     }
-    Ok(())
+    outcome
 }
 
 /// Deletes logs whose topic is gone: its deletion was durable in the metadata and the crash came before
 /// the journal had it.
 pub async fn delete_orphans(shard: &Shard, image: &Image) -> Result<usize, StorageError> {
     let mut deleted = 0;
-    for log in shard.storage.logs() {
-        let id = log.id();
-        let topic = image.topic_by_id(protocol::primitives::Uuid(id.topic));
-        let exists = topic.is_some_and(|topic| (id.partition as usize) < topic.partitions.len());
-        if !exists {
-            tracing::info!(log = ?id, "deleting the log of a deleted topic");
-            shard.storage.delete_log(id).await?;
-            deleted += 1;
+    for (dir, storage) in shard.log_dirs.online() {
+        for log in storage.logs() {
+            let id = log.id();
+            let topic = image.topic_by_id(protocol::primitives::Uuid(id.topic));
+            let exists =
+                topic.is_some_and(|topic| (id.partition as usize) < topic.partitions.len());
+            if !exists {
+                tracing::info!(log = ?id, "deleting the log of a deleted topic");
+                let deletion = storage.delete_log(id).await;
+                let is_deleted = shard.log_dirs.unless_failed(dir, deletion)?;
+                deleted += usize::from(is_deleted == Some(true));
+            }
         }
     }
     Ok(deleted)

@@ -14,12 +14,15 @@ use protocol::error_code::ErrorCode;
 use runtime::sync::Notify;
 use storage::PartitionLog;
 
+use super::log_dirs::DirIndex;
 use super::table::PartitionKey;
 
 /// The leader replica of one partition.
 pub struct Replica {
     /// Which partition.
     pub key: PartitionKey,
+    /// The directory that its log is in.
+    pub dir: DirIndex,
     /// Its log.
     pub log: PartitionLog,
     leader_epoch: Cell<i32>,
@@ -31,12 +34,14 @@ impl Replica {
     /// A replica that leads in `leader_epoch`.
     pub fn new(
         key: PartitionKey,
+        dir: DirIndex,
         log: PartitionLog,
         leader_epoch: i32,
         config: Rc<TopicConfig>,
     ) -> Rc<Self> {
         Rc::new(Self {
             key,
+            dir,
             log,
             leader_epoch: Cell::new(leader_epoch),
             config: RefCell::new(config),

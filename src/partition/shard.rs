@@ -18,12 +18,12 @@ use runtime::mailbox::{Receiver, Sender};
 use runtime::oneshot_remote;
 use runtime::sync::Notify;
 use runtime::task::{self, Class};
-use storage::Storage;
 
 use super::fetch::Watches;
+use super::log_dirs::LogDirs;
 use super::table::{PartitionKey, Table, owner};
 use crate::config::Config;
-use crate::metrics::{Histogram, ShardMetrics, Snapshot};
+use crate::metrics::ShardMetrics;
 use crate::net::connection::LocalFuture;
 use crate::net::server::Connections;
 
@@ -41,8 +41,8 @@ pub struct Shard {
     pub config: Arc<Config>,
     /// The same settings under Kafka's names, for config requests and defaults of topics.
     pub broker_configs: Arc<Configs>,
-    /// This shard's journal and logs.
-    pub storage: Storage,
+    /// This shard's journals and logs.
+    pub log_dirs: LogDirs,
     /// This shard's part of the memory budget.
     pub budget: MemoryBudget,
     /// This shard's connections.
@@ -82,8 +82,8 @@ pub struct Parts {
     pub id: usize,
     /// Settings of the process.
     pub config: Arc<Config>,
-    /// Opened storage.
-    pub storage: Storage,
+    /// The log directories, opened.
+    pub log_dirs: LogDirs,
     /// Its part of the memory budget.
     pub budget: MemoryBudget,
     /// Its connections.
@@ -106,7 +106,7 @@ impl Shard {
             id: parts.id,
             config: parts.config,
             broker_configs,
-            storage: parts.storage,
+            log_dirs: parts.log_dirs,
             budget: parts.budget,
             connections: parts.connections,
             table: Table::default(),
@@ -135,38 +135,6 @@ impl Shard {
         }
     }
 
-    /// What metrics show of this moment.
-    pub fn snapshot(&self) -> Snapshot {
-        let counts = self.storage.counts();
-        let journal = self.storage.journal().counts();
-        let (stage, disk) = self.storage.space();
-        Snapshot {
-            shard: self.id,
-            connections_open: self.connections.count() as u64,
-            partitions: self.table.count() as u64,
-            memory_used_bytes: self.budget.used() as u64,
-            memory_limit_bytes: self.budget.limit() as u64,
-            journal_commits: journal.commits,
-            journal_bytes: journal.bytes_written,
-            journal_commit_latency: Histogram::from_log2(
-                &journal.commit_us_log2,
-                journal.commit_us_sum,
-            ),
-            cache_hits: counts.read_cache.hits,
-            cache_misses: counts.read_cache.misses,
-            corruptions: counts.corruptions,
-            scrubbed_segments: counts.scrubbed_segments,
-            scrubbed_bytes: counts.scrubbed_bytes,
-            dirty_bytes: counts.dirty_bytes,
-            offline: u64::from(self.storage.check_online().is_err()),
-            cleaner: counts.cleaner,
-            disk_stage: stage as u64,
-            disk_free_bytes: disk.free_bytes,
-            disk_total_bytes: disk.total_bytes,
-            ..self.metrics.snapshot()
-        }
-    }
-
     /// Number of data shards of this node.
     pub fn count(&self) -> usize {
         self.mailboxes.len()
@@ -182,6 +150,13 @@ impl Shard {
         let before = self.image.replace(image);
         if let Some(observe) = self.image_observer.get() {
             observe(&before, &self.image());
+        }
+    }
+
+    /// Tells the observer of images that partitions have gone offline: it looks at the table again.
+    pub fn notice_offline(&self) {
+        if let Some(observe) = self.image_observer.get() {
+            observe(&self.image(), &self.image());
         }
     }
 
