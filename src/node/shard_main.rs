@@ -270,6 +270,8 @@ pub(super) fn stop(
     move |shard| {
         Box::pin(async move {
             shard.begin_stop();
+            // Requests that wait for space on the disk are answered now, not cut.
+            shard.log_dirs.begin_close();
             if time::timeout(timeout, shard.connections.close_all())
                 .await
                 .is_err()

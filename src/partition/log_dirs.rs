@@ -144,6 +144,13 @@ impl LogDirs {
         }
     }
 
+    /// See [`Storage::begin_close`].
+    pub fn begin_close(&self) {
+        for (_, storage) in self.online() {
+            storage.begin_close();
+        }
+    }
+
     /// Closes all that have not failed.
     ///
     /// # Errors

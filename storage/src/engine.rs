@@ -182,6 +182,7 @@ impl Engine {
         self.tell_offline();
     }
 
+    /// Wakes everybody who waits for what will not come any more.
     fn tell_offline(&self) {
         self.wake.notify_one();
         self.progress.notify_waiters();
@@ -256,6 +257,7 @@ impl Engine {
     /// Marks the end of a graceful close: later calls are refused.
     pub(crate) fn mark_closed(&self) {
         *self.offline.borrow_mut() = Some("closed".to_owned());
+        self.tell_offline();
     }
 
     pub(crate) fn observe_durable(&self, observer: DurableObserver) {

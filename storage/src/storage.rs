@@ -428,15 +428,22 @@ impl Storage {
         self.shared.cleaner.clean_next(candidates).await
     }
 
+    /// From now on nothing waits for space in the journal: what finds none is refused, unless it is
+    /// durable. For who is about to close the storage and has calls in flight that are to be answered.
+    pub fn begin_close(&self) {
+        self.engine().journal.begin_close();
+    }
+
     /// Ends everything in order: running writes, a last checkpoint, the journal. Nothing has to be
     /// replayed at the next start. Handles to logs answer [`StorageError::Offline`] afterwards.
     ///
     /// # Errors
-    /// Of the writes, but not that the disk is full; what was acknowledged is safe all the same, in the
-    /// journal, and the next start replays it.
+    /// Of the writes, but not that the disk is full, unless appends waited in the journal for that: these
+    /// are refused. What was acknowledged is safe all the same, in the journal, and the next start replays it.
     pub async fn close(&self) -> Result<(), StorageError> {
         let engine = self.engine();
         engine.check_online()?;
+        self.begin_close();
         engine.stops_cleaning.set(true);
         while !engine.tasks.is_idle() {
             engine.progress.notified().await;

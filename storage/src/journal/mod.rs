@@ -153,6 +153,9 @@ struct Shared {
     /// Somebody waits for room that files do not have.
     is_room_wanted: Cell<bool>,
     failed: RefCell<Option<JournalFailed>>,
+    /// It is about to be closed: nothing waits for space on the disk any more.
+    is_ending: Cell<bool>,
+    ending: Notify,
     is_closing: Cell<bool>,
     counts: RefCell<JournalCounts>,
 }
@@ -201,6 +204,8 @@ impl Journal {
             room: Notify::new(),
             is_room_wanted: Cell::new(false),
             failed: RefCell::default(),
+            is_ending: Cell::new(false),
+            ending: Notify::new(),
             is_closing: Cell::new(false),
             counts: RefCell::default(),
         });
@@ -362,20 +367,33 @@ impl Journal {
         self.0.counts.borrow().clone()
     }
 
+    /// From now on nothing waits for space on the disk: what then finds none, tried once more, fails the
+    /// journal, and with it everything that is not durable. For who is about to close it, and must come to
+    /// an end.
+    pub fn begin_close(&self) {
+        self.0.is_ending.set(true);
+        self.0.ending.notify_waiters();
+    }
+
     /// Commits what has gathered and writes the mark of an orderly end. Nothing is taken afterwards.
     ///
     /// # Errors
-    /// [`JournalFailed`].
+    /// [`JournalFailed`], also where the disk has no space for what has gathered.
     pub async fn close(&self) -> Result<(), JournalFailed> {
-        let last = self.last_sequence();
+        self.begin_close();
+        let ended = self.end().await;
+        // Failed or not, nothing touches the directory afterwards.
+        self.0.files.ended().await;
+        ended
+    }
+
+    async fn end(&self) -> Result<(), JournalFailed> {
         if !self.0.waiters.is_closed() {
-            self.committed(last).await?;
+            self.committed(self.last_sequence()).await?;
         }
         self.0.is_closing.set(true);
         self.0.work.notify_one();
-        self.0.waiters.closed(&self.0.failed).await?;
-        self.0.files.ended().await;
-        Ok(())
+        self.0.waiters.closed(&self.0.failed).await
     }
 }
 

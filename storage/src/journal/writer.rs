@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use runtime::buffer::{AppendBuf, BLOCK_BYTES};
 use runtime::file::Durability;
-use runtime::{task, time};
+use runtime::task;
+use runtime::time::{self, timeout};
 
 use super::files::{JournalFile, RETRY};
 use super::format::{GROUP_HEADER_BYTES, GroupHeader, padded};
@@ -163,13 +164,14 @@ impl Writer {
     }
 
     /// Waits a little where the disk is full: the same bytes can then be written to the same place, since
-    /// nobody was told of them. Any other error is passed on.
+    /// nobody was told of them. Any other error is passed on, and this one to who ends the journal.
     async fn wait_for_space(&self, error: StorageError) -> Result<(), StorageError> {
-        if !error.is_disk_full() || !self.has_started {
+        let is_waited_out = error.is_disk_full() && self.has_started;
+        if !is_waited_out || self.shared.is_ending.get() {
             return Err(error);
         }
         tracing::warn!(%error, "the journal waits for space");
-        time::sleep(RETRY).await;
+        let _ = timeout(RETRY, self.shared.ending.notified()).await;
         Ok(())
     }
 

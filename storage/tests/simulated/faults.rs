@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use runtime::sim::Disk;
 use runtime::sim::disk::{Fault, OpCounts, OpKind};
-use runtime::time::sleep;
+use runtime::task::{Class, spawn};
+use runtime::time::{sleep, timeout};
 use storage::{LogConfig, SpaceStage, StorageConfig, StorageError, make_shards};
 
 use crate::batches::Spec;
@@ -322,5 +323,54 @@ fn appends_are_paced_before_they_are_refused() {
         assert!(wait > Duration::ZERO, "the second waits for it");
         assert!(wait <= Duration::from_secs(1));
         storage.close().await.expect("close");
+    });
+}
+
+/// A stop waited for space in the journal, and an append for memory was never told of it.
+#[test]
+fn a_close_on_a_full_disk_ends_and_loses_nothing_that_was_acknowledged() {
+    let disk = Disk::new();
+    let full = disk.clone();
+    let (created, content) = run(&disk, async move {
+        let storage = open().await;
+        let log = storage.create_log(log_id(1), small_log()).await;
+        let log = log.expect("create");
+        let content = append(&storage, &log, Spec::new(1, 1, 5000)).await;
+        // The journal makes its files ahead; then nothing is left.
+        sleep(Duration::from_secs(5)).await;
+        full.set_capacity(full.used_bytes());
+        let created = Rc::new(RefCell::new(0));
+        let (creator, count) = (storage.clone(), created.clone());
+        let refused = spawn(Class::Storage, async move {
+            for number in 2.. {
+                creator.create_log(log_id(number), small_log()).await?;
+                *count.borrow_mut() = number;
+            }
+            Ok::<(), StorageError>(())
+        });
+        while storage.journal().has_room(1) {
+            sleep(Duration::from_secs(1)).await;
+        }
+        full.fail_one_in(OpKind::Write, 1, Fault::Enospc);
+        sleep(Duration::from_secs(5)).await;
+        assert!(!refused.is_finished(), "a full disk is waited out");
+        let append = spawn(Class::Storage, async move { log.reserve(5000).await });
+        timeout(Duration::from_secs(5), storage.close())
+            .await
+            .expect("a close ends")
+            .expect_err("a record was not written");
+        refused.await.expect("no panic").expect_err("it is told");
+        append.await.expect("no panic").expect_err("so is this one");
+        (created.take(), content)
+    });
+    disk.heal();
+    disk.set_capacity(u64::MAX);
+    run(&disk.crash(1), async move {
+        let storage = open().await;
+        let logs = storage.logs();
+        assert_eq!(logs.len() as u32, created, "each that was answered");
+        let log = storage.log(log_id(1)).expect("log 1");
+        let found = crate::world::read_all(&log, 20_000, 1).await;
+        assert!(found.expect("read") == content);
     });
 }

@@ -2,12 +2,13 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use runtime::MemoryBudget;
 use runtime::sim::Disk;
 use runtime::task::{Class, spawn};
-use runtime::time::wall_clock_ms;
-use storage::{LogConfig, SequenceCheck, Storage, StorageError};
+use runtime::time::{sleep, wall_clock_ms};
+use storage::{LogConfig, SequenceCheck, Storage, StorageConfig, StorageError};
 
 use crate::batches::Spec;
 use crate::world::{
@@ -441,6 +442,44 @@ fn appends_wait_for_memory_and_stay_within_it() {
         }
         assert!(storage.counts().checkpoints > 2, "the journal was recycled");
         storage.close().await.expect("close");
+    });
+}
+
+/// A close woke nobody who waited for memory.
+#[test]
+fn an_append_that_waits_for_memory_is_told_of_a_close() {
+    let disk = Disk::new();
+    let full = disk.clone();
+    run(&disk, async move {
+        let config = StorageConfig {
+            cache_bytes_max: 16 << 10,
+            chunk_bytes_max: 4 << 10,
+            ..small_config()
+        };
+        let (storage, _) = try_open(config).await.expect("open");
+        let mut logs = Vec::new();
+        for number in [1, 2] {
+            let config = LogConfig {
+                may_use_reserve: true,
+                ..small_log()
+            };
+            let log = storage.create_log(log_id(number), config).await;
+            logs.push(log.expect("create"));
+        }
+        // The journal makes its files ahead. Then segments find no space: their bytes keep the memory.
+        sleep(Duration::from_secs(5)).await;
+        full.set_capacity(full.used_bytes());
+        append(&storage, &logs[0], Spec::new(1, 1, 17_000)).await;
+        let log = logs.remove(1);
+        let waiting = spawn(Class::Network, async move { log.reserve(9000).await });
+        sleep(Duration::from_mins(1)).await;
+        assert!(!waiting.is_finished(), "there is no memory");
+        storage.close().await.expect("close");
+        let refused = waiting.await.expect("no panic");
+        assert!(
+            matches!(refused, Err(StorageError::Offline { .. })),
+            "{refused:?}"
+        );
     });
 }
 

@@ -87,6 +87,49 @@ fn a_group_without_space_is_written_when_there_is_some() {
     assert_eq!(kept, [1, 2, 3, 4, 5, 6, 7]);
 }
 
+/// A stop waited as long as the disk was full.
+#[test]
+fn a_close_on_a_full_disk_ends_and_tells_who_waits() {
+    let disk = Disk::new();
+    let inner = disk.clone();
+    run(&disk, async move {
+        let (journal, ..) = open(1).await;
+        commit_all(&journal, 1..4, 100).await;
+        settle().await;
+        inner.fail_one_in(OpKind::Write, 1, Fault::Enospc);
+        let waiting = spawn(Class::Network, journal.committed(append(&journal, 4, 100)));
+        settle().await;
+        assert!(
+            !waiting.is_finished(),
+            "while it runs, the journal waits for space"
+        );
+        let begun = now();
+        journal.close().await.expect_err("a group was not written");
+        assert!(begun.elapsed() < RETRY, "a close does not wait for space");
+        let refused = waiting.await.expect("no panic");
+        refused.expect_err("what waited is told");
+    });
+    assert_eq!(run(&disk.kill(), numbers(1)), [1, 2, 3]);
+}
+
+/// Space that came back since the last attempt is found.
+#[test]
+fn a_close_tries_once_more_to_write_what_waits_for_space() {
+    let disk = Disk::new();
+    let inner = disk.clone();
+    run(&disk, async move {
+        let (journal, ..) = open(1).await;
+        commit_all(&journal, 1..4, 100).await;
+        settle().await;
+        inner.fail_nth(OpKind::Write, 0, Fault::Enospc);
+        append(&journal, 4, 100);
+        runtime::time::sleep(RETRY / 2).await;
+        assert_eq!(journal.durable_sequence(), Sequence::from(3));
+        journal.close().await.expect("close");
+    });
+    assert_eq!(run(&disk.crash(1), numbers(1)), [1, 2, 3, 4]);
+}
+
 async fn settle() {
     runtime::time::sleep(std::time::Duration::from_secs(5)).await;
 }
