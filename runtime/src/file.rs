@@ -34,6 +34,15 @@ pub enum Durability {
     DataSync,
 }
 
+/// Whether an operation was refused because the process or the machine is short of open files or memory:
+/// later it may succeed.
+pub fn is_short_of_resources(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    )
+}
+
 /// An open file; clones share it, and the last one closes it.
 #[derive(Clone, Debug)]
 pub struct File {

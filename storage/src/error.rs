@@ -173,6 +173,18 @@ impl StorageError {
         matches!(self, StorageError::DiskFull { .. })
     }
 
+    /// Whether making a file may be tried again: there was no space for it, or the process or the machine
+    /// was short of open files or memory. Never after a failed sync.
+    pub(crate) fn is_shortage(&self) -> bool {
+        match self {
+            StorageError::DiskFull { .. } => true,
+            StorageError::Io {
+                operation, source, ..
+            } => !operation.contains("sync") && runtime::file::is_short_of_resources(source),
+            _ => false,
+        }
+    }
+
     /// A corruption report; the values are rendered with `Display`.
     pub fn corruption(
         file: &Path,
@@ -203,5 +215,18 @@ mod tests {
         assert!(!io("write", io::ErrorKind::PermissionDenied));
         assert!(!io("fdatasync", io::ErrorKind::StorageFull));
         assert!(!io("fsync directory", io::ErrorKind::StorageFull));
+    }
+
+    #[test]
+    fn a_shortage_passes_but_not_in_a_sync() {
+        let io = |operation, code| {
+            let source = io::Error::from_raw_os_error(code);
+            StorageError::io(operation, Path::new("/f"), source).is_shortage()
+        };
+        for code in [12, 23, 24, 28] {
+            assert!(io("create", code), "ENOMEM, ENFILE, EMFILE, ENOSPC: {code}");
+            assert!(!io("fdatasync", code));
+        }
+        assert!(!io("create", 5), "EIO");
     }
 }

@@ -406,7 +406,7 @@ pub(super) async fn make_ahead(shared: Rc<Shared>) {
                 shared.room.notify_waiters();
             }
             // Nothing is lost: ordinary records wait, the others still have the file in reserve.
-            Err(error @ StorageError::DiskFull { .. }) => {
+            Err(error) if error.is_shortage() => {
                 tracing::warn!(%error, "a journal file could not be made ahead");
                 let _ = timeout(RETRY, files.wanted.notified()).await;
             }

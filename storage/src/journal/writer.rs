@@ -24,6 +24,8 @@ pub(super) struct Writer {
     previous_crc: u32,
     /// Records wait for their group; before that a start waits, and is better told that the disk is full.
     has_started: bool,
+    /// The journal ends: space was asked for once more.
+    has_asked_last: bool,
 }
 
 impl Writer {
@@ -35,6 +37,7 @@ impl Writer {
             lap: replayed.lap,
             previous_crc: replayed.last_crc,
             has_started: false,
+            has_asked_last: false,
         }
     }
 
@@ -129,6 +132,9 @@ impl Writer {
                 Ok(()) => break,
                 Err(error) => {
                     let error = StorageError::io("write", &file.path, error);
+                    if !error.is_disk_full() {
+                        return Err(error);
+                    }
                     self.wait_for_space(error).await?;
                 }
             }
@@ -143,7 +149,8 @@ impl Writer {
 
     /// Where a group of `bytes` goes: behind the last one, or to the beginning of the next file.
     async fn place(&mut self, bytes: u64, last: u64) -> Result<(JournalFile, u64), StorageError> {
-        let files = &self.shared.files;
+        let shared = Rc::clone(&self.shared);
+        let files = &shared.files;
         if let Some((file, position)) = files.position()
             && position + bytes <= file.bytes
             && !files.turns_over(bytes, last)
@@ -151,6 +158,9 @@ impl Writer {
             return Ok((file, position));
         }
         while let Err(error) = files.begin_next(last).await {
+            if !error.is_shortage() {
+                return Err(error);
+            }
             self.wait_for_space(error).await?;
         }
         self.lap += 1;
@@ -163,12 +173,16 @@ impl Writer {
         Ok((file, position))
     }
 
-    /// Waits a little where the disk is full: the same bytes can then be written to the same place, since
-    /// nobody was told of them. Any other error is passed on, and this one to who ends the journal.
-    async fn wait_for_space(&self, error: StorageError) -> Result<(), StorageError> {
-        let is_waited_out = error.is_disk_full() && self.has_started;
-        if !is_waited_out || self.shared.is_ending.get() {
+    /// Waits a little where there is no space, or nothing to make a file with: the same bytes can then be
+    /// written to the same place, since nobody was told of them. Who ends the journal does not wait.
+    async fn wait_for_space(&mut self, error: StorageError) -> Result<(), StorageError> {
+        let is_ending = self.shared.is_ending.get();
+        if !self.has_started || is_ending && self.has_asked_last {
             return Err(error);
+        }
+        if is_ending {
+            self.has_asked_last = true;
+            return Ok(());
         }
         tracing::warn!(%error, "the journal waits for space");
         let _ = timeout(RETRY, self.shared.ending.notified()).await;

@@ -30,6 +30,8 @@ pub enum Fault {
     Eio,
     /// As EIO, but it says ENOSPC, and a write does nothing.
     Enospc,
+    /// As ENOSPC, but it says EMFILE: the process has too many open files.
+    Emfile,
     /// It succeeds and does nothing: a write that the device lost. Reads are not affected.
     Lie,
 }
@@ -113,6 +115,7 @@ impl Verdict {
         match self.fault {
             Some(Fault::Eio) => Some(eio()),
             Some(Fault::Enospc) => Some(enospc()),
+            Some(Fault::Emfile) => Some(emfile()),
             Some(Fault::Lie) | None => None,
         }
     }
@@ -154,4 +157,8 @@ pub(super) fn eio() -> io::Error {
 
 pub(super) fn enospc() -> io::Error {
     io::Error::from_raw_os_error(libc::ENOSPC)
+}
+
+pub(super) fn emfile() -> io::Error {
+    io::Error::from_raw_os_error(libc::EMFILE)
 }

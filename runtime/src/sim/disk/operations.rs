@@ -117,7 +117,9 @@ impl Disk {
             match verdict.fault {
                 None => file.sync(bound),
                 Some(Fault::Lie) => {}
-                Some(Fault::Eio | Fault::Enospc) => file.fail_sync(bound, &mut random),
+                Some(Fault::Eio | Fault::Enospc | Fault::Emfile) => {
+                    file.fail_sync(bound, &mut random);
+                }
             }
             (verdict.error().map_or(Ok(()), Err), keep)
         };
@@ -132,7 +134,9 @@ impl Disk {
         let ended = move |state: &mut State| match verdict.fault {
             None => state.sync_everything(bound),
             Some(Fault::Lie) => {}
-            Some(Fault::Eio | Fault::Enospc) => state.fail_sync_of_everything(bound),
+            Some(Fault::Eio | Fault::Enospc | Fault::Emfile) => {
+                state.fail_sync_of_everything(bound);
+            }
         };
         self.later(ended).await;
         verdict.error().map_or(Ok(()), Err)

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use super::faults::{Faults, enospc};
+use super::faults::{Faults, emfile, enospc};
 use super::node::{ChangeKind, Directory, FileNode, NameChange, Node, NodeId};
 use super::{Fault, Random};
 use crate::buffer::BLOCK_BYTES;
@@ -274,6 +274,7 @@ impl State {
             None => {}
             Some(Fault::Lie) => return Ok(()),
             Some(Fault::Enospc) => return Err(enospc()),
+            Some(Fault::Emfile) => return Err(emfile()),
             Some(Fault::Eio) => {
                 self.change_partly(node, &kind);
                 return Err(super::faults::eio());

@@ -195,6 +195,33 @@ fn a_file_that_cannot_be_made_ahead_is_tried_again() {
     assert_eq!(run(&disk.crash(1), numbers(1)).len(), 29);
 }
 
+/// A process that had too many files open lost its journal, though it had two files to go on in.
+#[test]
+fn a_file_that_cannot_be_made_for_want_of_descriptors_is_tried_again() {
+    let disk = Disk::new();
+    let inner = disk.clone();
+    run(&disk, async move {
+        let (journal, ..) = open(1).await;
+        settle().await;
+        inner.fail_one_in(OpKind::Metadata, 1, Fault::Emfile);
+        // More than the files that are there, with nothing released: records that free space go on.
+        let mut number = 0;
+        while journal.has_room(4000) {
+            number += 1;
+            commit(&journal, number, 4000).await;
+        }
+        assert!(number > 2);
+        let release = Sequence::from(number);
+        journal.release_through(release);
+        for number in number + 1..number + 40 {
+            journal.room(4000).await.expect("the files that are there");
+            journal.release_through(Sequence::from(commit(&journal, number, 4000).await));
+        }
+        inner.heal();
+        journal.close().await.expect("close");
+    });
+}
+
 /// Who waited for room waited for ever.
 #[test]
 fn a_failure_while_a_file_is_made_fails_the_journal() {
