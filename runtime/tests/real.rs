@@ -626,6 +626,37 @@ fn thread_cpu() -> Duration {
     Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
 
+/// File systems with blocks smaller than ours end a write inside one of ours when they are full. Here a
+/// limit on the size of files, which only another process can be given, makes one end after 6 KiB.
+#[test]
+fn a_write_that_ends_early_says_why() {
+    const FILE: &str = "STREAMBUS_TEST_SHORT_WRITE";
+    let Some(path) = std::env::var_os(FILE) else {
+        let dir = tempfile::tempdir().unwrap();
+        let test = std::env::current_exe().unwrap();
+        let limited = std::process::Command::new("bash")
+            .args(["-c", "trap '' XFSZ; ulimit -f 6; exec \"$@\"", "bash"])
+            .arg(test)
+            .args(["--exact", "a_write_that_ends_early_says_why", "--nocapture"])
+            .env(FILE, dir.path().join("file"))
+            // The limit is that of all files, and what is printed may go to one.
+            .output();
+        let output = limited.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        return;
+    };
+    on_shard(move || {
+        let path = std::path::PathBuf::from(&path);
+        async move {
+            let file = File::open(&path, OpenMode::CreateNew).await.unwrap();
+            let blocks = runtime::AlignedBuf::zeroed(2 * BLOCK_BYTES).freeze();
+            let written = file.write_at(0, blocks, Durability::Buffered).await;
+            let error = written.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge, "{error}");
+        }
+    });
+}
+
 /// glommio's preempt timer must not be used: on a contended core it made a shard sleep for ever.
 #[test]
 fn shard_on_a_contended_core_goes_on() {
