@@ -194,6 +194,17 @@ fn zstd_needs_a_new_enough_request() {
     assert_eq!(error.kind(), BatchErrorKind::UnsupportedCompressionType);
 }
 
+/// As Kafka 4.3.1 does: its validator does not look at the bit, and stores it.
+#[test]
+fn a_delete_horizon_that_a_producer_states_is_left_as_it_is() {
+    let mut batch = batch(BatchOptions::default(), 1);
+    batch[22] |= 0x40;
+    let crc = crate::crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    assert!(check(&batch).is_ok());
+    assert!(BatchView::parse(&batch).unwrap().has_delete_horizon());
+}
+
 #[test]
 fn producers_may_not_write_control_or_append_time() {
     let control = batch(
