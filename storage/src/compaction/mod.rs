@@ -120,6 +120,8 @@ impl Counts {
 /// The right to clean a log, given back when dropped.
 struct Turn {
     log: Rc<Log>,
+    /// The round came to its end, and left no files that the log does not know.
+    is_finished: bool,
     _task: Task,
 }
 
@@ -128,6 +130,7 @@ impl Turn {
         log.is_in_cleaning.set(true);
         Turn {
             log: Rc::clone(log),
+            is_finished: false,
             _task: Task::begin(engine, TaskKind::Cleaning),
         }
     }
@@ -136,6 +139,9 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.log.is_in_cleaning.set(false);
+        if !self.is_finished {
+            self.log.is_tidied.set(false);
+        }
     }
 }
 
@@ -179,10 +185,11 @@ impl Cleaner {
         let Some(compaction) = config.compaction else {
             return Cleaned::Nothing;
         };
-        let turn = Turn::begin(&self.engine, &log);
+        let mut turn = Turn::begin(&self.engine, &log);
         tidy(&log).await;
         let round = Round::new(self, &log, &compaction, plan, now_ms);
         let ended = round.run().await;
+        turn.is_finished = ended.is_ok();
         drop(turn);
         self.note_end(&log, ended)
     }
@@ -258,18 +265,24 @@ impl Cleaner {
     }
 }
 
-/// Removes files of segments that a stopped process rewrote and never came to use.
+/// Removes files of segments that were rewritten and never came to use: the process was stopped, or the
+/// round given up.
 async fn tidy(log: &Rc<Log>) {
     if log.is_tidied.replace(true) {
         return;
     }
-    match log.remove_unknown_segments().await {
+    let removed = async {
+        // What a swap has replaced is needed until its record is durable.
+        log.engine.committed(log.engine.last_sequence()).await?;
+        log.remove_unknown_segments().await
+    };
+    match removed.await {
         Ok(0) => {}
         Ok(files) => {
-            tracing::info!(log = %log.id, files, "removed what a stopped compaction left");
+            tracing::info!(log = %log.id, files, "removed what a compaction left");
         }
         Err(error) => {
-            tracing::warn!(log = %log.id, %error, "what a stopped compaction left stays for now");
+            tracing::warn!(log = %log.id, %error, "what a compaction left stays for now");
             log.is_tidied.set(false);
         }
     }

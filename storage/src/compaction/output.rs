@@ -142,10 +142,11 @@ impl OutputSegment {
             blocks.extend(encode_block(owner, number as u32, entries));
         }
         self.segment.index_blocks = Some((blocks.len() / BLOCK_BYTES) as u32);
-        if blocks.is_empty() {
-            return Ok(());
-        }
         let path = self.path(FileKind::Index);
+        if blocks.is_empty() {
+            // That of a round that was given up would pass for this one's.
+            return remove_if_there(&path).await;
+        }
         let file = create(&path).await?;
         file.write_at(0, aligned(&blocks), Durability::Buffered)
             .await
@@ -157,10 +158,17 @@ impl OutputSegment {
 async fn create(path: &std::path::Path) -> Result<File, StorageError> {
     let mut created = File::open(path, OpenMode::CreateNew).await;
     if matches!(&created, Err(error) if error.kind() == io::ErrorKind::AlreadyExists) {
-        dir::remove_file(path)
-            .await
-            .map_err(|e| StorageError::io("delete", path, e))?;
+        remove_if_there(path).await?;
         created = File::open(path, OpenMode::CreateNew).await;
     }
     created.map_err(|e| StorageError::io("create", path, e))
+}
+
+async fn remove_if_there(path: &std::path::Path) -> Result<(), StorageError> {
+    match dir::remove_file(path).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StorageError::io("delete", path, error))
+        }
+        _ => Ok(()),
+    }
 }

@@ -141,7 +141,7 @@ impl Log {
                 return Ok(None);
             }
             index.note(segment_base, &batch, walk.position(), max_timestamp);
-            max_timestamp = max_timestamp.max(batch.max_timestamp);
+            max_timestamp = max_timestamp.max(batch.greatest_timestamp());
             walk.advance(&batch, walk.position() + batch.bytes);
         }
         Ok(Some(index.entries().to_vec()))

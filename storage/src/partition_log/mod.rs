@@ -91,8 +91,10 @@ pub struct Log {
     has_file_work: Cell<bool>,
     /// The cleaner reads its segments and makes new ones beside them.
     pub(crate) is_in_cleaning: Cell<bool>,
-    /// The cleaner has removed what an earlier process left in the directory.
+    /// The cleaner has removed what an earlier process, or round, left in the directory.
     pub(crate) is_tidied: Cell<bool>,
+    /// Segments whose derived files may lack something.
+    derived_due: RefCell<Vec<SegmentName>>,
     /// Already in the commit observer's list.
     pub(crate) is_touched: Cell<bool>,
     /// Already in the queue of logs to write.
@@ -131,6 +133,7 @@ impl Log {
             has_file_work: Cell::new(false),
             is_in_cleaning: Cell::new(false),
             is_tidied: Cell::new(false),
+            derived_due: RefCell::default(),
             is_touched: Cell::new(false),
             is_flush_queued: Cell::new(false),
             is_aging: Cell::new(false),

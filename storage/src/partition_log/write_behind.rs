@@ -144,7 +144,11 @@ impl Log {
     }
 
     async fn write_all(self: &Rc<Self>, _work: &FileWork) -> Result<(), StorageError> {
-        while let Some(next) = self.next_write() {
+        loop {
+            self.write_derived().await?;
+            let Some(next) = self.next_write() else {
+                return Ok(());
+            };
             let file = self.file_for_writing(&next).await?;
             let path = || self.path_of(next.segment, FileKind::Segment);
             let written = file
@@ -158,9 +162,7 @@ impl Log {
                     .map_err(|e| StorageError::io("truncate", &path(), e))?;
             }
             self.note_written(&next);
-            self.write_derived(next.segment).await?;
         }
-        Ok(())
     }
 
     fn next_write(&self) -> Option<NextWrite> {
@@ -238,12 +240,25 @@ impl Log {
         // The segment is gone when retention dropped it; its bytes were taken off then.
         if written.is_some() {
             self.engine.remove_dirty(next.to - next.from);
+            self.derived_due.borrow_mut().push(next.segment);
         }
         self.engine.progress.notify_waiters();
     }
 
-    /// Writes what is derived from the segment: full index blocks, producer states.
-    async fn write_derived(self: &Rc<Self>, name: SegmentName) -> Result<(), StorageError> {
+    /// Writes what is derived from the segments that were written; what fails stays due.
+    async fn write_derived(self: &Rc<Self>) -> Result<(), StorageError> {
+        loop {
+            let due = self.derived_due.borrow().last().copied();
+            let Some(name) = due else { return Ok(()) };
+            if self.state.borrow().segment_named(name).is_some() {
+                self.write_derived_of(name).await?;
+            }
+            self.derived_due.borrow_mut().retain(|due| *due != name);
+        }
+    }
+
+    /// Full index blocks, producer states.
+    async fn write_derived_of(self: &Rc<Self>, name: SegmentName) -> Result<(), StorageError> {
         let snapshot = self
             .with_segment(name.base_offset, |segment| segment.producer_snapshot.take())
             .flatten();

@@ -105,6 +105,15 @@ impl BatchHeader {
         self.last_offset() + 1
     }
 
+    /// Greatest timestamp of its records; that of a batch whose records compaction has taken does not count.
+    pub(crate) fn greatest_timestamp(&self) -> i64 {
+        if self.record_count > 0 {
+            self.max_timestamp
+        } else {
+            NONE
+        }
+    }
+
     /// Whether the broker's append time stands in place of the producer's timestamps.
     pub(crate) fn has_log_append_time(&self) -> bool {
         self.attributes & TIMESTAMP_TYPE_LOG_APPEND != 0

@@ -71,7 +71,7 @@ impl SegmentExtent {
         if is_first {
             self.first_timestamp = batch.max_timestamp;
         }
-        if batch.record_count > 0 && batch.max_timestamp > self.max_timestamp {
+        if batch.greatest_timestamp() > self.max_timestamp {
             self.max_timestamp = batch.max_timestamp;
             self.max_timestamp_batch = batch.base_offset;
         }

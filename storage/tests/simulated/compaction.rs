@@ -687,12 +687,13 @@ async fn filled_log() -> (Storage, PartitionLog) {
     (storage, log)
 }
 
-async fn expect_newest_five() {
+/// The newest record of each of the five keys of a log of so many records is there.
+async fn expect_newest_five(end: i64) {
     let (storage, _) = try_open(small_config()).await.expect("open");
     let log = storage.log(log_id(1)).expect("the log");
     let found = records(&log).await.expect("readable");
     let newest: Vec<_> = found.into_keys().rev().take(5).collect();
-    assert_eq!(newest, [99, 98, 97, 96, 95]);
+    assert_eq!(newest, (end - 5..end).rev().collect::<Vec<_>>());
     storage.close().await.expect("close");
 }
 
@@ -713,7 +714,7 @@ fn a_swap_is_made_of_durable_files_only() {
             let log = storage.log(log_id(1)).expect("the log");
             assert_eq!(clean(&storage, &log, 100).await, Cleaned::Log(log_id(1)));
         });
-        run(&again.crash(point), expect_newest_five());
+        run(&again.crash(point), expect_newest_five(100));
         if ended.is_some() {
             assert!(point > 10, "a round of {point} operations");
             return;
@@ -751,6 +752,58 @@ fn what_a_stopped_round_left_is_removed() {
         assert_eq!(files.len(), bases.len(), "one version of each: {files:?}");
     }
     assert!(left > 10, "{left} files were left behind");
+}
+
+/// Files of a round that was dropped stayed until the next start.
+#[test]
+fn what_a_dropped_round_left_is_removed() {
+    let mut left = 0;
+    for point in 0..40 {
+        let disk = Disk::new();
+        let seen = disk.clone();
+        left += run(&disk, async move {
+            let (storage, log) = filled_log().await;
+            clean(&storage, &log, 100).await;
+            fill(&storage, &log, 200, 5).await;
+            let end = log.durable_end_offset();
+            let before = rewritten_files(&seen).len();
+            let patience = Duration::from_micros(point * 400);
+            let _ = runtime::time::timeout(patience, clean(&storage, &log, end)).await;
+            let left = rewritten_files(&seen).len() - before;
+            clean(&storage, &log, end).await;
+            fill(&storage, &log, 50, 5).await;
+            clean(&storage, &log, log.durable_end_offset()).await;
+            storage.close().await.expect("close");
+            left
+        });
+        let files = rewritten_files(&disk.kill());
+        let bases: BTreeSet<&str> = files
+            .iter()
+            .filter_map(|name| name.split('-').next())
+            .collect();
+        assert_eq!(files.len(), bases.len(), "one version of each: {files:?}");
+        run(&disk.crash(point), expect_newest_five(350));
+    }
+    assert!(left > 3, "{left} files were left behind");
+}
+
+/// An index that a dropped round had written was taken for that of the segment which a later round gave the
+/// same name.
+#[test]
+fn a_rewritten_segment_has_no_index_of_a_round_that_was_dropped() {
+    let disk = Disk::new();
+    let seen = disk.clone();
+    run(&disk, async move {
+        let (storage, log) = filled_log().await;
+        clean(&storage, &log, 100).await;
+        let file = |end| crate::world::log_file(1, 1 << 16, &format!("{:020}-2.{end}", 0));
+        seen.write(&file("index"), &[7; 4096]);
+        fill(&storage, &log, 100, 5).await;
+        clean(&storage, &log, log.durable_end_offset()).await;
+        assert!(seen.files().contains(&file("log")), "the name came back");
+        assert!(!seen.files().contains(&file("index")));
+        storage.close().await.expect("close");
+    });
 }
 
 #[test]

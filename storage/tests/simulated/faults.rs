@@ -374,3 +374,47 @@ fn a_close_on_a_full_disk_ends_and_loses_nothing_that_was_acknowledged() {
         assert!(found.expect("read") == content);
     });
 }
+
+/// Producer states beside the segments that a log of an idempotent producer has in the end, when one
+/// write found no space.
+fn producer_files(point: Option<u64>) -> (Vec<std::path::PathBuf>, u64) {
+    let disk = Disk::new();
+    let planned = disk.clone();
+    run(&disk, async move {
+        let storage = open().await;
+        let config = LogConfig {
+            retention_bytes: None,
+            ..small_log()
+        };
+        let log = storage.create_log(log_id(1), config).await.expect("create");
+        if let Some(point) = point {
+            planned.fail_nth(OpKind::Write, point, Fault::Enospc);
+        }
+        for number in 0..40 {
+            let spec = Spec {
+                producer: Some((7, 0, number as i32)),
+                ..Spec::new(number, 1, 4000)
+            };
+            while log.reserve(5000).await.is_err() {
+                sleep(Duration::from_secs(1)).await;
+            }
+            append(&storage, &log, spec).await;
+        }
+        sleep(Duration::from_secs(30)).await;
+        storage.close().await.expect("close");
+    });
+    let files = disk.files().into_iter();
+    let is_states = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "producers");
+    (files.filter(is_states).collect(), disk.counts().writes)
+}
+
+/// What is derived from a segment was written with its last bytes or never.
+#[test]
+fn derived_files_that_find_no_space_are_written_later() {
+    let (expected, writes) = producer_files(None);
+    assert!(expected.len() >= 2, "{expected:?}");
+    for point in 0..writes {
+        let (found, _) = producer_files(Some(point));
+        assert_eq!(found, expected, "write {point}");
+    }
+}
