@@ -3,7 +3,8 @@
 //! *Place*: one background task of a storage, if it is on. *Core*: the storage's shard. *Invariants*: **I1** it
 //! changes nothing: damage is logged, counted, and stays. **I2** what changed while it was read (a segment
 //! that was deleted, cut or replaced) is no damage. *Limits*: `scrub_bytes_per_second`; one window of
-//! direct reads, or one batch, in memory; no file of the bounded set of open ones.
+//! direct reads in memory, [`LISTED_MAX`] damaged places of a segment; no file of the bounded set of open ones,
+//! and none for more than a second after it was deleted.
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use runtime::time::{now, sleep, wall_clock_ms};
 
 use crate::offline::Item;
-use crate::offline::segment::Source;
+use crate::offline::segment::{Background, Source};
 use crate::partition_log::{Condition, Log, PartitionLog};
 use crate::segment::SegmentExtent;
 use crate::segment::files::{FileKind, file_path};
@@ -22,6 +23,9 @@ use crate::storage::Storage;
 /// A round begins at most so long after the one before has ended, and looks as often for an end of the
 /// storage.
 const TICK: Duration = Duration::from_mins(1);
+
+/// Damaged places of one segment that are named; of others it is said how many.
+const LISTED_MAX: usize = 16;
 
 /// What the scrubber has done since the start.
 #[derive(Debug, Default)]
@@ -36,6 +40,55 @@ struct Damage {
     position: u64,
     expected: String,
     found: String,
+}
+
+/// What a walk over one segment met.
+#[derive(Default)]
+struct Damages {
+    listed: Vec<Damage>,
+    count: u64,
+}
+
+impl Damages {
+    fn note(&mut self, item: &Item<'_>) {
+        let Item::Damage {
+            file,
+            position,
+            expected,
+            found,
+        } = item
+        else {
+            return;
+        };
+        self.count += 1;
+        if self.listed.len() < LISTED_MAX {
+            self.listed.push(Damage {
+                file: file.to_path_buf(),
+                position: *position,
+                expected: (*expected).to_owned(),
+                found: (*found).to_owned(),
+            });
+        }
+    }
+
+    fn report(&self, log: &Log) {
+        for damage in &self.listed {
+            let Damage {
+                file,
+                position,
+                expected,
+                found,
+            } = damage;
+            tracing::error!(
+                log = %log.id, file = %file.display(), position, expected, found,
+                "the scrubber found damage; nothing was changed: restore the file from a copy"
+            );
+        }
+        let others = self.count - self.listed.len() as u64;
+        if others > 0 {
+            tracing::error!(log = %log.id, others, "and more damage in this file");
+        }
+    }
 }
 
 /// Walks over all sealed segments once a period, until the storage is closed or offline.
@@ -99,50 +152,31 @@ fn next_sealed(log: &Log, after: Option<i64>) -> Option<SegmentExtent> {
 async fn scrub_segment(log: &Rc<Log>, extent: SegmentExtent) {
     let engine = &log.engine;
     let truncations = log.state.borrow().truncations;
+    let (walked, is_wanted) = (Rc::clone(log), move |log: &Log| {
+        let has_ended = log.engine.is_offline() || log.engine.is_closing.get();
+        !has_ended && is_unchanged(log, extent, truncations)
+    });
     let source = Source {
         path: file_path(&log.dir(), extent.name(), FileKind::Segment),
         base_offset: extent.base_offset,
         bytes: Some(extent.bytes),
         memory: Vec::new(),
-        bytes_per_second: engine.config.scrub_bytes_per_second,
+        background: Some(Background {
+            bytes_per_second: engine.config.scrub_bytes_per_second,
+            is_wanted: Box::new(move || is_wanted(&walked)),
+        }),
     };
-    let mut damage = Vec::new();
-    let mut sink = |item: Item<'_>| {
-        if let Item::Damage {
-            file,
-            position,
-            expected,
-            found,
-        } = item
-        {
-            damage.push(Damage {
-                file: file.to_path_buf(),
-                position,
-                expected: expected.to_owned(),
-                found: found.to_owned(),
-            });
-        }
-    };
+    let mut damages = Damages::default();
+    let mut sink = |item: Item<'_>| damages.note(&item);
     source.walk(extent.base_offset, &mut sink).await;
-    if !is_unchanged(log, extent, truncations) {
+    if !is_wanted(log) {
         return;
     }
     let add = |counter: &Cell<u64>, amount| counter.set(counter.get() + amount);
     add(&engine.scrubbed.segments, 1);
     add(&engine.scrubbed.bytes, extent.bytes);
-    for Damage {
-        file,
-        position,
-        expected,
-        found,
-    } in damage
-    {
-        add(&engine.corruptions, 1);
-        tracing::error!(
-            log = %log.id, file = %file.display(), position, expected, found,
-            "the scrubber found damage; nothing was changed: restore the file from a copy"
-        );
-    }
+    add(&engine.corruptions, damages.count);
+    damages.report(log);
 }
 
 /// Whether the segment is what it was when its walk began (I2).
@@ -154,4 +188,25 @@ fn is_unchanged(log: &Log, extent: SegmentExtent, truncations: u64) -> bool {
         (now.name(), now.bytes) == (extent.name(), extent.bytes)
     });
     is_same && state.truncations == truncations && log.condition.get() != Condition::Deleted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file full of zeros, or of damage, is not a list as long as it.
+    #[test]
+    fn damage_is_counted_and_some_of_it_listed() {
+        let mut damages = Damages::default();
+        for position in 0..100_000 {
+            damages.note(&Item::Damage {
+                file: std::path::Path::new("/f"),
+                position,
+                expected: "this",
+                found: "that",
+            });
+        }
+        assert_eq!((damages.count, damages.listed.len()), (100_000, LISTED_MAX));
+        assert_eq!(damages.listed[0].position, 0);
+    }
 }

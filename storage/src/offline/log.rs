@@ -78,7 +78,7 @@ fn found_log(data_dir: &Path, recovered: &RecoveredLog) -> FoundLog {
         base_offset: segment.base_offset(),
         bytes: Some(segment.bytes()),
         memory: memory_of(state, segment.base_offset()),
-        bytes_per_second: 0,
+        background: None,
     });
     FoundLog {
         segments: segments.collect(),
@@ -109,7 +109,7 @@ async fn log_alone(dir: &Path, id: LogId, incarnation: u64) -> Result<FoundLog, 
                 base_offset: name.base_offset,
                 bytes: Some(entry.bytes),
                 memory: Vec::new(),
-                bytes_per_second: 0,
+                background: None,
             };
             segments.push((name, source));
         }

@@ -18,6 +18,9 @@ use crate::segment::offset_index::{IndexEntry, OffsetIndex};
 /// Bytes that are read at once.
 const WINDOW_BYTES: u64 = 1 << 20;
 
+/// How often a walk in the background asks whether it is still wanted.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// A batch.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchInfo<'a> {
@@ -51,8 +54,16 @@ pub(crate) struct Source {
     pub(crate) bytes: Option<u64>,
     /// Bytes from here on are not in the file but here: position, bytes.
     pub(crate) memory: Vec<(u64, Vec<u8>)>,
+    /// Walked beside other work: only damage is told.
+    pub(crate) background: Option<Background>,
+}
+
+/// How a segment is walked beside other work.
+pub(crate) struct Background {
     /// How fast the file may be read; 0: as fast as it can be.
     pub(crate) bytes_per_second: u64,
+    /// Asked every second: once it says no the walk ends, and the file is let go.
+    pub(crate) is_wanted: Box<dyn Fn() -> bool>,
 }
 
 /// What a walk learned.
@@ -107,20 +118,34 @@ impl Source {
                 Err(StorageError::Corruption { .. }) if self.bytes.is_none() => break,
                 Err(error) => return Err(error),
             };
-            let bytes = reader.bytes(position, batch.bytes).await?;
-            let crc = crc32c::crc32c(bytes.get(CRC_FROM as usize..).unwrap_or_default());
+            let (bytes, crc) = reader.batch(position, batch.bytes).await?;
             let is_right = crc == batch.crc;
             if !is_right && self.bytes.is_none() && position + batch.bytes == reader.end {
                 break;
             }
             if !is_right {
-                let expected = format!("batch CRC {}", batch.crc);
-                super::report(&self.corruption(position, expected, crc), sink);
                 is_whole = false;
+                let expected = format!("batch CRC {}", batch.crc);
+                // Its length may be what is wrong with it: believed only if a batch follows.
+                let next = position + batch.bytes;
+                let follows = next == reader.end
+                    || match self.header(&mut reader, next, batch.next_offset()).await {
+                        Ok(_) => true,
+                        Err(StorageError::Corruption { .. }) => false,
+                        Err(error) => return Err(error),
+                    };
+                if !follows {
+                    let found = format!("{crc}, and no batch behind it: the rest is not looked at");
+                    super::report(&self.corruption(position, expected, found), sink);
+                    return Ok(false);
+                }
+                super::report(&self.corruption(position, expected, crc), sink);
             }
             index.note(self.base_offset, &batch, position, max_timestamp);
-            max_timestamp = max_timestamp.max(batch.max_timestamp);
-            sink(Item::Batch(&info(&batch, position, is_right, &bytes)));
+            max_timestamp = max_timestamp.max(batch.greatest_timestamp());
+            if self.background.is_none() {
+                sink(Item::Batch(&info(&batch, position, is_right, &bytes)));
+            }
             walked.next_offset = batch.next_offset();
             position += batch.bytes;
         }
@@ -223,6 +248,23 @@ impl<'s> Reader<'s> {
         })
     }
 
+    /// A batch and its CRC; without the bytes, which may be many, if nobody wants them.
+    async fn batch(&mut self, position: u64, bytes: u64) -> Result<(Vec<u8>, u32), StorageError> {
+        if self.source.background.is_none() {
+            let bytes = self.bytes(position, bytes).await?;
+            let crc = crc32c::crc32c(bytes.get(CRC_FROM as usize..).unwrap_or_default());
+            return Ok((bytes, crc));
+        }
+        let (mut at, end) = (position + CRC_FROM, position + bytes);
+        let mut crc = 0;
+        while at < end {
+            let part = self.bytes(at, (end - at).min(WINDOW_BYTES)).await?;
+            crc = crc32c::crc32c_append(crc, &part);
+            at += part.len() as u64;
+        }
+        Ok((Vec::new(), crc))
+    }
+
     /// `len` bytes from `position`, fewer at the end.
     async fn bytes(&mut self, position: u64, len: u64) -> Result<Vec<u8>, StorageError> {
         let end = position.saturating_add(len).min(self.end);
@@ -274,11 +316,27 @@ impl<'s> Reader<'s> {
         };
         let read = file.read_at(self.window_at, WINDOW_BYTES as usize).await;
         self.window = read.map_err(|e| StorageError::io("read", &self.source.path, e))?;
-        if self.source.bytes_per_second > 0 {
-            let seconds = self.window.len() as f64 / self.source.bytes_per_second as f64;
-            sleep(Duration::from_secs_f64(seconds)).await;
+        match &self.source.background {
+            Some(background) => self.pause(background).await,
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Lets the time go by that the window should have taken.
+    async fn pause(&self, background: &Background) -> Result<(), StorageError> {
+        let mut rest = match background.bytes_per_second {
+            0 => Duration::ZERO,
+            bytes => Duration::from_secs_f64(self.window.len() as f64 / bytes as f64),
+        };
+        while (background.is_wanted)() {
+            if rest.is_zero() {
+                return Ok(());
+            }
+            let step = rest.min(LOOK_EVERY);
+            sleep(step).await;
+            rest -= step;
+        }
+        Err(StorageError::LogDeleted)
     }
 }
 

@@ -93,6 +93,50 @@ fn damage_is_counted_kept_and_only_its_batch_is_refused() {
     );
 }
 
+/// The file of a deleted segment took its space until the walk over it had ended, at its pace.
+#[test]
+fn a_deleted_segment_is_let_go_at_once() {
+    let disk = Disk::new();
+    run(&disk, fill());
+    let seen = disk.clone();
+    run(&disk, async move {
+        let config = StorageConfig {
+            scrub_bytes_per_second: 1,
+            ..scrubbing()
+        };
+        let (storage, _) = try_open(config).await.expect("open");
+        sleep(Duration::from_mins(1)).await;
+        for log in storage.logs() {
+            storage.delete_log(log.id()).await.expect("delete");
+        }
+        sleep(Duration::from_secs(2)).await;
+        let used = seen.used_bytes();
+        sleep(24 * HOUR).await;
+        assert_eq!(used, seen.used_bytes(), "nothing had to be waited for");
+        assert_eq!(storage.counts().scrubbed_segments, 0);
+        storage.close().await.expect("close");
+    });
+}
+
+/// The length of a damaged batch says nothing about where the next one is.
+#[test]
+fn a_damaged_length_is_one_damage_and_ends_the_walk() {
+    let disk = Disk::new();
+    run(&disk, fill());
+    let path = first_log_segment(0);
+    let mut bytes = disk.read(&path).expect("the segment");
+    // The third byte of the second batch's length: it ends in the midst of another one, many blocks on.
+    let second = 12 + usize::from(u16::from_be_bytes([bytes[10], bytes[11]]));
+    bytes[second + 10] ^= 0x40;
+    disk.write(&path, &bytes);
+    run(&disk, async {
+        let (storage, _) = open_scrubbing().await;
+        sleep(HOUR).await;
+        assert_eq!(storage.counts().corruptions, 1);
+        storage.close().await.expect("close");
+    });
+}
+
 /// Segments that go while they are read are no damage.
 #[test]
 fn a_segment_that_is_deleted_under_the_scrubber_is_no_damage() {
