@@ -6,7 +6,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
+use crate::file::OpenMode;
 use crate::{real, sim};
 
 /// What a directory holds.
@@ -39,13 +41,56 @@ pub async fn sync_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes everything durable that was written to the file system of the file at `path` and had ended before:
-/// contents, lengths and names of all files. Cheaper than syncing hundreds of files one by one; but waits
-/// for what other programs have written there, too.
-pub async fn sync_file_system(path: &Path) -> io::Result<()> {
+/// Which file system the file or directory at `path` is on: the same number, the same file system.
+pub async fn file_system_id(path: &Path) -> io::Result<u64> {
     match sim::current() {
-        Some(world) => world.disk().sync_file_system(path).await,
-        None => real::dir::sync_file_system(path).await,
+        // Of the one disk there is.
+        Some(_) => Ok(1),
+        None => real::dir::file_system_id(path).await,
+    }
+}
+
+/// A file system that can be synced as a whole: cheaper than syncing hundreds of files one by one, but it
+/// waits for what other programs have written there, too.
+#[derive(Clone, Debug)]
+pub struct FileSystem {
+    backend: FileSystemBackend,
+}
+
+#[derive(Clone, Debug)]
+enum FileSystemBackend {
+    Real(Rc<real::dir::FileSystem>),
+    Sim(PathBuf),
+}
+
+impl FileSystem {
+    /// The one that holds the file at `path`, which must be there. To be opened before anything is written
+    /// that it is to make durable: the kernel tells an open file of failures that came after its opening.
+    pub async fn open(path: &Path) -> io::Result<FileSystem> {
+        let backend = match sim::current() {
+            Some(world) => {
+                world.disk().open(path, OpenMode::Read).await?;
+                FileSystemBackend::Sim(path.to_owned())
+            }
+            None => FileSystemBackend::Real(Rc::new(real::dir::FileSystem::open(path).await?)),
+        };
+        Ok(FileSystem { backend })
+    }
+
+    /// Makes everything durable that was written and had ended before: contents, lengths and names of all
+    /// files. `false`: it is not known whether it did, and the files are to be synced one by one, now and
+    /// later: a failure was told that may be older than [`Self::open`].
+    ///
+    /// # Errors
+    /// A failure since the opening, of whatever program's writes: which, the kernel does not tell.
+    pub async fn sync(&self) -> io::Result<bool> {
+        match &self.backend {
+            FileSystemBackend::Real(file_system) => file_system.sync().await,
+            FileSystemBackend::Sim(path) => {
+                let world = sim::current().expect("a simulated file system is used in its world");
+                world.disk().sync_file_system(path).await.map(|()| true)
+            }
+        }
     }
 }
 

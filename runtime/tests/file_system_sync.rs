@@ -24,8 +24,9 @@ fn survivors(is_synced: bool) -> usize {
     let program = async move {
         write_files().await;
         if is_synced {
-            let synced = dir::sync_file_system(Path::new(FILES[0])).await;
-            synced.expect("sync");
+            let file_system = dir::FileSystem::open(Path::new(FILES[0])).await;
+            let synced = file_system.expect("open").sync().await;
+            assert!(synced.expect("sync"));
         }
     };
     Simulation::new(1).disk(&disk).run(program).value();
@@ -46,9 +47,8 @@ fn every_file_and_name_is_durable_afterwards() {
 #[test]
 fn a_missing_file_is_an_error() {
     let ask = async {
-        dir::sync_file_system(Path::new("/none"))
-            .await
-            .map_err(|e| e.kind())
+        let opened = dir::FileSystem::open(Path::new("/none")).await;
+        opened.map(drop).map_err(|e| e.kind())
     };
     let answer = Simulation::new(1).disk(&Disk::new()).run(ask).value();
     assert_eq!(answer, Err(std::io::ErrorKind::NotFound));

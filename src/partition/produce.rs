@@ -261,6 +261,7 @@ pub fn storage_error_code(error: &StorageError) -> ErrorCode {
         // Not while a client is served.
         StorageError::LogExists { .. }
         | StorageError::ShardsSwitching { .. }
+        | StorageError::FileSystems { .. }
         | StorageError::ShardCount { .. }
         | StorageError::InvalidSetting { .. } => ErrorCode::UnknownServerError,
     }

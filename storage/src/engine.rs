@@ -15,6 +15,7 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
 
+use runtime::dir::FileSystem;
 use runtime::sync::Notify;
 use runtime::{AppendBuf, BLOCK_BYTES, Charge, MemoryBudget};
 
@@ -43,6 +44,8 @@ pub(crate) struct Engine {
     pub(crate) config: StorageConfig,
     pub(crate) budget: MemoryBudget,
     pub(crate) journal: Journal,
+    /// That of the logs, the table and the journal.
+    pub(crate) file_system: FileSystem,
     pub(crate) files: OpenFiles,
     pub(crate) read_cache: ReadCache,
     pub(crate) space: Space,
@@ -111,9 +114,11 @@ impl Engine {
         config: StorageConfig,
         budget: MemoryBudget,
         journal: Journal,
+        file_system: FileSystem,
     ) -> Self {
         Engine {
             shard,
+            file_system,
             files: OpenFiles::new(config.open_files_max),
             space: Space::new(&config, shard, &data_dir),
             data_dir,

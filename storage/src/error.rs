@@ -125,6 +125,14 @@ pub enum StorageError {
         /// The data directory.
         data_dir: PathBuf,
     },
+    /// The logs are on another file system than the journal.
+    #[error("{} and {} are on different file systems: put both on one", logs.display(), shard.display())]
+    FileSystems {
+        /// Directory of the logs.
+        logs: PathBuf,
+        /// Directory of the shard.
+        shard: PathBuf,
+    },
     /// The number of shards on disk is not what was stated.
     #[error("{} holds {found} shards, not {stated}", data_dir.display())]
     ShardCount {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use runtime::MemoryBudget;
-use runtime::dir::{self, DiskSpace};
+use runtime::dir::{self, DiskSpace, FileSystem};
 use runtime::task::{Class, spawn};
 use runtime::time::wall_clock_ms;
 
@@ -79,7 +79,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::InvalidSetting`]; [`StorageError::FormatVersion`] and
     /// [`StorageError::Corruption`], after which nothing on disk has been changed;
-    /// [`StorageError::ShardsSwitching`] when a change of the shard count was interrupted;
+    /// [`StorageError::FileSystems`]; [`StorageError::ShardsSwitching`] when a change of the shard count was interrupted;
     /// [`StorageError::Io`], [`StorageError::DiskFull`], [`StorageError::Journal`].
     pub async fn open(
         data_dir: &Path,
@@ -92,6 +92,10 @@ impl Storage {
         let shard_dir = shard_dir(data_dir, shard);
         let table = read_or_make_table(data_dir, &shard_dir, shard).await?;
         let header = table.header;
+        check_one_file_system(data_dir, &shard_dir).await?;
+        let copy = table::copy_path(&shard_dir, header.generation);
+        let file_system = FileSystem::open(&copy).await;
+        let file_system = file_system.map_err(|e| StorageError::io("open", &copy, e))?;
         let journal_dir = shard_dir.join("journal");
         let mut recovery = Recovery::new(
             table,
@@ -117,6 +121,7 @@ impl Storage {
             config,
             budget,
             journal,
+            file_system,
         ));
         Self::start(&engine, recovery, header.generation).await
     }
@@ -467,6 +472,26 @@ impl Storage {
     pub(crate) fn engine(&self) -> &Rc<Engine> {
         &self.shared.engine
     }
+}
+
+/// Refuses logs on another file system than the table and the journal: a checkpoint makes them durable
+/// together, and their space is measured together.
+async fn check_one_file_system(data_dir: &Path, shard_dir: &Path) -> Result<(), StorageError> {
+    let id = async |path: &Path| {
+        let id = dir::file_system_id(path).await;
+        id.map_err(|e| StorageError::io("look into", path, e))
+    };
+    let logs = logs_dir(data_dir);
+    let is_made = dir::exists(&logs).await;
+    // A change of the shard count makes tables before there are logs.
+    if !is_made.map_err(|e| StorageError::io("look for", &logs, e))? {
+        return Ok(());
+    }
+    if id(&logs).await? == id(shard_dir).await? {
+        return Ok(());
+    }
+    let shard = shard_dir.to_path_buf();
+    Err(StorageError::FileSystems { logs, shard })
 }
 
 /// The newest table. A first one is made where there is neither a table nor a journal.

@@ -7,7 +7,7 @@ use protocol::record_batch::{BatchBuilder, BatchOptions};
 use runtime::MemoryBudget;
 use runtime::executor::{Topology, start_shards};
 use runtime::task::yield_now;
-use storage::{LogConfig, LogId, PartitionLog, Storage, StorageConfig};
+use storage::{LogConfig, LogId, PartitionLog, Storage, StorageConfig, StorageError};
 
 const ID: LogId = LogId {
     topic: [9; 16],
@@ -94,6 +94,30 @@ fn a_log_lives_on_the_real_disk() {
                 .count();
             assert_eq!(left, 0, "a deleted log leaves nothing behind");
         }
+        Err(error) => eprintln!("skipped, no io_uring here: {error}"),
+    }
+}
+
+/// One checkpoint makes logs durable with their table, and one measurement is of the space of both.
+#[test]
+fn logs_on_another_file_system_are_refused() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let Ok(other) = tempfile::tempdir_in("/dev/shm") else {
+        eprintln!("skipped, no /dev/shm here");
+        return;
+    };
+    std::os::unix::fs::symlink(other.path(), dir.path().join("logs")).expect("link");
+    let path = dir.path().to_path_buf();
+    let refused = start_shards(&Topology::unpinned(1), move |_| {
+        let path = path.clone();
+        async move {
+            let config = StorageConfig::default();
+            let opened = Storage::open(&path, 0, config, MemoryBudget::new(64 << 20)).await;
+            matches!(opened, Err(StorageError::FileSystems { .. }))
+        }
+    });
+    match refused {
+        Ok(threads) => assert_eq!(threads.join().expect("the shard"), [true]),
         Err(error) => eprintln!("skipped, no io_uring here: {error}"),
     }
 }

@@ -39,6 +39,15 @@ impl Helper {
         Ok(self.calls.get_or_init(|| sender))
     }
 
+    /// Has `call` run on the helper thread, before all that are handed over later.
+    pub(super) fn start(&self, call: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let boxed: Call = Box::new(move || {
+            let _ = catch_unwind(AssertUnwindSafe(call));
+        });
+        let sent = self.calls()?.send(boxed);
+        sent.map_err(|_| io::Error::other("the helper thread is gone"))
+    }
+
     /// Runs `call` on the helper thread.
     ///
     /// # Cancel safety
@@ -48,13 +57,8 @@ impl Helper {
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let (sender, receiver) = oneshot_remote::channel();
-        let boxed: Call = Box::new(move || {
-            // A panic drops the sender, which answers the caller.
-            let _ = catch_unwind(AssertUnwindSafe(|| sender.send(call())));
-        });
-        self.calls()?
-            .send(boxed)
-            .map_err(|_| io::Error::other("the helper thread is gone"))?;
+        // A panic drops the sender, which answers the caller.
+        self.start(move || drop(sender.send(call())))?;
         receiver
             .await
             .map_err(|_| io::Error::other("a blocking call panicked"))?

@@ -5,7 +5,9 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use super::{shard, system};
 use crate::dir::{DirEntry, DiskSpace};
@@ -28,17 +30,54 @@ pub(crate) async fn sync_dir(path: &Path) -> io::Result<()> {
     run(path, |path| fs::File::open(path)?.sync_all()).await
 }
 
-/// Makes everything on a file's file system durable.
-pub(crate) async fn sync_file_system(path: &Path) -> io::Result<()> {
-    let path = path.to_owned();
-    let sync = move || {
-        let file = fs::File::open(path)?;
-        system::sync_file_system(&file)?;
-        // XFS's answer to the call above comes without a flush of the device's cache when its log had
-        // nothing to write; its answer to this one does not.
-        file.sync_data()
-    };
-    shard::current().syncer().run(sync).await
+/// Number of the file system that a path is on.
+pub(crate) async fn file_system_id(path: &Path) -> io::Result<u64> {
+    run(path, |path| Ok(fs::metadata(path)?.dev())).await
+}
+
+/// A file system, by a file on it that stays open: the kernel tells each open file of the failures since.
+#[derive(Debug)]
+pub(crate) struct FileSystem {
+    file: Arc<fs::File>,
+    /// Whether the first sync found that nothing had failed.
+    is_clean: Arc<OnceLock<bool>>,
+}
+
+impl FileSystem {
+    /// A failure that nobody was told of is told to whoever asks first, however old it is. So the first sync is
+    /// made at once, by the thread that makes all others after it, and nobody waits for it.
+    pub(crate) async fn open(path: &Path) -> io::Result<Self> {
+        let file = Arc::new(run(path, fs::File::open).await?);
+        let is_clean = Arc::new(OnceLock::new());
+        let (first, found) = (Arc::clone(&file), Arc::clone(&is_clean));
+        let path = path.to_owned();
+        shard::current().syncer().start(move || {
+            let synced = system::sync_file_system(&first);
+            if let Err(error) = &synced {
+                tracing::warn!(path = %path.display(), %error,
+                    "a write to this file system failed, perhaps another program's; its files are synced one by one from now on");
+            }
+            let is_first = found.set(synced.is_ok()).is_ok();
+            assert!(is_first, "the first sync is made once");
+        })?;
+        Ok(FileSystem { file, is_clean })
+    }
+
+    /// Makes everything on it durable; `false` where failures cannot be told from earlier ones.
+    pub(crate) async fn sync(&self) -> io::Result<bool> {
+        let (file, is_clean) = (Arc::clone(&self.file), Arc::clone(&self.is_clean));
+        let sync = move || {
+            if is_clean.get() != Some(&true) {
+                return Ok(false);
+            }
+            system::sync_file_system(&file)?;
+            // XFS's answer to the call above comes without a flush of the device's cache when its log had
+            // nothing to write; its answer to this one does not.
+            file.sync_data()?;
+            Ok(true)
+        };
+        shard::current().syncer().run(sync).await
+    }
 }
 
 /// The entries of a directory, in no order.

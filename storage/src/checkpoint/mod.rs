@@ -14,10 +14,8 @@ pub(crate) mod table;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::path::Path;
 use std::rc::Rc;
 
-use runtime::dir;
 use runtime::task::{Class, spawn, yield_now};
 use runtime::time::wall_clock_ms;
 
@@ -62,7 +60,7 @@ pub(crate) async fn write(
         sync_list,
     } = encode_logs(engine, &logs, &mut writer, next_sequence).await?;
     let encoded_through = engine.last_sequence();
-    sync_logs(engine, sync_list, writer.path()).await?;
+    sync_logs(engine, sync_list).await?;
     sync_logs_dir(engine).await?;
     // What an entry has applied, and what made a synced log skip segments it no longer has, must
     // not be lost itself; nor may files that were to be deleted outlive the last record of that.
@@ -139,19 +137,20 @@ async fn encode_logs(
 }
 
 /// Syncs what the entries rely on: each log by itself, or all at once when they are many.
-async fn sync_logs(
-    engine: &Rc<Engine>,
-    sync_list: SyncList,
-    on_same_disk: &Path,
-) -> Result<(), StorageError> {
+async fn sync_logs(engine: &Rc<Engine>, sync_list: SyncList) -> Result<(), StorageError> {
+    let one_by_one = async |log: &Rc<Log>, to| log.sync_to(to).await;
     if sync_list.len() <= engine.config.checkpoint_file_syncs_max {
-        return each(engine, sync_list, async |log, to| log.sync_to(to).await).await;
+        return each(engine, sync_list, one_by_one).await;
     }
-    let logs: Vec<Rc<Log>> = sync_list.iter().map(|(log, _)| Rc::clone(log)).collect();
-    each(engine, sync_list, async |log, _| log.write_behind().await).await?;
-    let written: Vec<Written> = logs.iter().filter_map(Log::written_unsynced).collect();
-    let synced = dir::sync_file_system(on_same_disk).await;
-    synced.map_err(|e| StorageError::io("syncfs", on_same_disk, e))?;
+    let logs = sync_list.clone();
+    each(engine, logs, async |log, _| log.write_behind().await).await?;
+    let logs = sync_list.iter().map(|(log, _)| log);
+    let written: Vec<Written> = logs.filter_map(Log::written_unsynced).collect();
+    let synced = engine.file_system.sync().await;
+    let is_synced = synced.map_err(|e| StorageError::io("syncfs", &engine.data_dir, e))?;
+    if !is_synced {
+        return each(engine, sync_list, one_by_one).await;
+    }
     // Offline, nothing was written: then nothing may be said to be synced.
     engine.check_online()?;
     written.into_iter().for_each(Written::note_synced);

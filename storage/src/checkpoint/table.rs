@@ -334,11 +334,6 @@ impl TableWriter {
         })
     }
 
-    /// The copy's file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Adds the bytes of `log_count` entries.
     ///
     /// # Errors
