@@ -3,12 +3,16 @@
 //!
 //! *Place*: catch-up reads look here first; newest batches are in the logs' tail chunks instead.
 //! *Invariants*: **I1** a window holds only blocks that were complete in the file when it was read.
-//! **I2** windows read before a truncation are never found after it: its count is in the key.
-//! *Limits*: `read_cache_bytes_max`; each window is charged to the shard's budget; the least
-//! recently used one goes first. What finds no memory is read and not kept.
+//! **I2** windows read before a truncation are never found after it: its count is in the key. **I3** who
+//! reads a log from end to end once does not push out what others read again and again: a window is on
+//! probation, first in, first out, until a second reader comes for it, while it is here or soon after; then it
+//! is among the proven, of which the least recently used one goes.
+//! *Limits*: `read_cache_bytes_max`; while there are proven windows, those on probation have about a quarter
+//! of it; each window is charged to the shard's budget. What finds no memory is read and not kept.
+//! *Source*: 2Q (Johnson and Shasha, 1994), with the second reader told from the first by where they read.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 
@@ -26,6 +30,10 @@ pub(crate) struct WindowKey {
     pub(crate) number: u64,
 }
 
+/// Windows that those on probation may take at least, if it is not more than half: a reader has the one that
+/// it reads and the one that is read ahead.
+const PROBATION_WINDOWS_MIN: u64 = 8;
+
 /// Windows in memory and on their way.
 pub(crate) struct ReadCache {
     state: RefCell<CacheState>,
@@ -39,6 +47,10 @@ struct CacheState {
     ready: HashMap<WindowKey, Ready>,
     loading: HashMap<WindowKey, Rc<Load>>,
     bytes: u64,
+    /// Of them on probation.
+    probation_bytes: u64,
+    /// Windows that went while they were on probation, oldest first.
+    departed: VecDeque<WindowKey>,
     uses: u64,
     hits: u64,
     misses: u64,
@@ -46,7 +58,11 @@ struct CacheState {
 
 struct Ready {
     slice: Slice,
+    /// When a proven one was used last; when one on probation came.
     used: u64,
+    /// The farthest place that was asked for: who asks for one before it is another reader.
+    read_to: usize,
+    is_proven: bool,
     _charge: Charge,
 }
 
@@ -128,7 +144,14 @@ impl ReadCache {
         if let Some(ready) = state.ready.get_mut(&key)
             && ready.slice.len() > bytes_min
         {
-            ready.used = state.uses;
+            if !ready.is_proven && bytes_min < ready.read_to {
+                ready.is_proven = true;
+                state.probation_bytes -= ready.slice.backing_bytes() as u64;
+            }
+            if ready.is_proven {
+                ready.used = state.uses;
+            }
+            ready.read_to = ready.read_to.max(bytes_min);
             state.hits += 1;
             return Found::Ready(ready.slice.clone());
         }
@@ -161,24 +184,36 @@ impl ReadCache {
     fn keep(&self, key: WindowKey, slice: Slice) {
         let bytes = slice.backing_bytes() as u64;
         let mut state = self.state.borrow_mut();
-        if let Some(old) = state.ready.remove(&key) {
-            state.bytes -= old.slice.backing_bytes() as u64;
+        let mut is_proven = state.remove_departed(key);
+        if let Some(old) = state.remove(key) {
+            is_proven |= old.is_proven;
         }
+        let probation_max = if is_proven {
+            u64::MAX
+        } else {
+            self.probation_bytes_max().saturating_sub(bytes)
+        };
         while state.bytes + bytes > self.bytes_max {
-            if !state.evict_oldest() {
+            if !state.evict(probation_max) {
                 return;
             }
         }
+        state.forget_departed(self.bytes_max / self.window_bytes);
         let Some(charge) = self.budget.try_charge(bytes as usize) else {
             return;
         };
         let used = state.uses;
         state.bytes += bytes;
+        if !is_proven {
+            state.probation_bytes += bytes;
+        }
         state.ready.insert(
             key,
             Ready {
                 slice,
                 used,
+                read_to: 0,
+                is_proven,
                 _charge: charge,
             },
         );
@@ -186,22 +221,33 @@ impl ReadCache {
             state.bytes <= self.bytes_max,
             "the read cache outgrew its bound"
         );
+        assert!(
+            state.probation_bytes <= state.bytes,
+            "more windows on probation than there are"
+        );
     }
 
-    /// Gives back the memory of the least recently used window; `false` when there is none.
+    fn probation_bytes_max(&self) -> u64 {
+        let least = PROBATION_WINDOWS_MIN * self.window_bytes;
+        (self.bytes_max / 4).max(least).min(self.bytes_max / 2)
+    }
+
+    /// Gives back the memory of a window, one on probation if there is one; `false` when there is none.
     pub(crate) fn evict_one(&self) -> bool {
-        self.state.borrow_mut().evict_oldest()
+        self.state.borrow_mut().evict(0)
     }
 
     /// Forgets the windows of a log.
     pub(crate) fn forget_log(&self, incarnation: u64) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        let bytes = &mut state.bytes;
+        let (bytes, probation_bytes) = (&mut state.bytes, &mut state.probation_bytes);
         state.ready.retain(|key, ready| {
             let is_kept = key.incarnation != incarnation;
             if !is_kept {
-                *bytes -= ready.slice.backing_bytes() as u64;
+                let gone = ready.slice.backing_bytes() as u64;
+                *bytes -= gone;
+                *probation_bytes -= if ready.is_proven { 0 } else { gone };
             }
             is_kept
         });
@@ -209,18 +255,156 @@ impl ReadCache {
 }
 
 impl CacheState {
-    fn evict_oldest(&mut self) -> bool {
-        let oldest = self
-            .ready
-            .iter()
+    /// Lets a window go: the oldest on probation, if these have more than `probation_max` bytes or there
+    /// are no others, else the proven one that was not used for longest. `false` when there is none.
+    fn evict(&mut self, probation_max: u64) -> bool {
+        let has_proven = self.bytes > self.probation_bytes;
+        let has_probation = self.probation_bytes > 0;
+        let takes_proven = has_proven && (!has_probation || self.probation_bytes <= probation_max);
+        let candidates = self.ready.iter();
+        let oldest = candidates
+            .filter(|(_, ready)| ready.is_proven == takes_proven)
             .min_by_key(|(_, ready)| ready.used)
             .map(|(key, _)| *key);
-        match oldest.and_then(|key| self.ready.remove(&key)) {
-            Some(ready) => {
-                self.bytes -= ready.slice.backing_bytes() as u64;
-                true
-            }
-            None => false,
+        let Some(key) = oldest else { return false };
+        let gone = self.remove(key);
+        if gone.is_some_and(|gone| !gone.is_proven) {
+            self.departed.push_back(key);
         }
+        true
+    }
+
+    fn remove(&mut self, key: WindowKey) -> Option<Ready> {
+        let gone = self.ready.remove(&key)?;
+        let bytes = gone.slice.backing_bytes() as u64;
+        self.bytes -= bytes;
+        self.probation_bytes -= if gone.is_proven { 0 } else { bytes };
+        Some(gone)
+    }
+
+    /// Whether a window went on probation not long ago; from now on that is not known any more.
+    fn remove_departed(&mut self, key: WindowKey) -> bool {
+        let at = self.departed.iter().position(|departed| *departed == key);
+        at.is_some_and(|at| self.departed.remove(at).is_some())
+    }
+
+    fn forget_departed(&mut self, windows_max: u64) {
+        while self.departed.len() as u64 > windows_max {
+            self.departed.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: u64 = 4096;
+
+    fn cache(windows: u64) -> ReadCache {
+        ReadCache::new(windows * WINDOW, WINDOW, MemoryBudget::new(1 << 30))
+    }
+
+    fn key(number: u64) -> WindowKey {
+        WindowKey {
+            incarnation: 1,
+            truncations: 0,
+            segment: SegmentName {
+                base_offset: 0,
+                version: 0,
+            },
+            number,
+        }
+    }
+
+    fn window() -> Slice {
+        runtime::AlignedBuf::zeroed(WINDOW as usize).freeze()
+    }
+
+    /// One reader goes through a window from its beginning to its end; answers whether it was here.
+    fn read(cache: &ReadCache, number: u64) -> bool {
+        let mut is_here = true;
+        for at in [0, 1000, 2000, 3000] {
+            match cache.find(key(number), at) {
+                Found::Ready(_) => {}
+                Found::Absent(load) => {
+                    is_here = false;
+                    cache.finish(key(number), &load, Ok(window()));
+                }
+                Found::Loading(_) => panic!("nothing is on its way"),
+            }
+        }
+        is_here
+    }
+
+    #[test]
+    fn a_scan_of_ten_times_the_cache_leaves_what_is_read_again() {
+        let cache = cache(64);
+        for _ in 0..2 {
+            for hot in 0..32 {
+                read(&cache, hot);
+            }
+        }
+        for cold in 1000..1640 {
+            assert!(!read(&cache, cold));
+            assert!(cache.counts().bytes <= 64 * WINDOW);
+        }
+        let kept = (0..32).filter(|hot| read(&cache, *hot)).count();
+        assert_eq!(kept, 32, "no hot window had to be read again");
+    }
+
+    #[test]
+    fn a_hot_set_comes_to_be_known_amid_a_scan() {
+        let cache = cache(64);
+        let mut cold = 1000..;
+        let mut misses = 0;
+        for _ in 0..10 {
+            for hot in 0..16 {
+                misses += u32::from(!read(&cache, hot));
+                for cold in cold.by_ref().take(3) {
+                    read(&cache, cold);
+                }
+            }
+        }
+        assert!(misses <= 2 * 16, "{misses} of 160 reads");
+    }
+
+    #[test]
+    fn a_new_hot_set_takes_the_place_of_the_old_one() {
+        let cache = cache(64);
+        for set in 0..5 {
+            for _ in 0..4 {
+                for hot in 0..40 {
+                    read(&cache, set * 100 + hot);
+                }
+            }
+            let kept = (0..40).filter(|hot| read(&cache, set * 100 + *hot)).count();
+            assert_eq!(kept, 40, "of set {set}");
+        }
+    }
+
+    #[test]
+    fn without_anything_hot_the_newest_windows_have_all_the_room() {
+        let cache = cache(64);
+        for number in 0..100 {
+            read(&cache, number);
+        }
+        let kept = (36..100).filter(|number| cache.has(key(*number))).count();
+        assert_eq!(kept, 64);
+    }
+
+    #[test]
+    fn one_disk_read_serves_all_who_want_it_at_once() {
+        let cache = cache(8);
+        let Found::Absent(load) = cache.find(key(1), 0) else {
+            panic!("nothing is here")
+        };
+        for at in [0, 100, 3000] {
+            assert!(matches!(cache.find(key(1), at), Found::Loading(_)));
+        }
+        cache.finish(key(1), &load, Ok(window()));
+        assert!(matches!(cache.find(key(1), 0), Found::Ready(_)));
+        let counts = cache.counts();
+        assert_eq!((counts.misses, counts.hits), (1, 4));
     }
 }
