@@ -213,6 +213,13 @@ fn start_in_chunk(state: &LogState, chunk: &super::tail_chunks::Chunk, offset: i
     }
 }
 
+/// Whether damage lies behind batches that were collected, from `first` on: they are given, and who comes for
+/// the damaged one is told.
+fn is_behind(error: &StorageError, first: Option<u64>, walk: &Walk<'_>) -> bool {
+    let is_damage = matches!(error, StorageError::Corruption { .. });
+    is_damage && first.is_some_and(|first| walk.position() > first)
+}
+
 impl Log {
     /// Reads batches that begin on disk. `None`: what is asked for has come to be in memory, or
     /// the log was truncated meanwhile; try again.
@@ -294,10 +301,12 @@ impl Log {
         let mut first = None;
         let mut next_offset = bounds.offset;
         loop {
-            let batch = match walk.peek().await? {
-                Ok(batch) => batch,
-                Err(WalkEnd::EndOfSegment) if first.is_some() => break,
-                Err(end) => return Ok(Err(end)),
+            let batch = match walk.peek().await {
+                Ok(Ok(batch)) => batch,
+                Ok(Err(WalkEnd::EndOfSegment)) if first.is_some() => break,
+                Ok(Err(end)) => return Ok(Err(end)),
+                Err(error) if is_behind(&error, first, walk) => break,
+                Err(error) => return Err(error),
             };
             if batch.last_offset() < bounds.offset {
                 walk.advance(&batch, walk.position() + batch.bytes);
@@ -309,8 +318,11 @@ impl Log {
             if is_full || batch.last_offset() >= bounds.upto {
                 break;
             }
-            if let Err(end) = walk.hold(&batch, verify).await? {
-                return Ok(Err(end));
+            match walk.hold(&batch, verify).await {
+                Ok(Ok(())) => {}
+                Ok(Err(end)) => return Ok(Err(end)),
+                Err(error) if is_behind(&error, first, walk) => break,
+                Err(error) => return Err(error),
             }
             next_offset = batch.next_offset();
             walk.advance(&batch, begin);

@@ -175,8 +175,10 @@ fn damaged_batches_are_never_served() {
         storage.checkpoint().await.expect("checkpoint");
         let position = batches[..20].concat().len() as u64;
         damaged.corrupt(&first_log_segment(0), position + 600..position + 700);
-        let (bytes, next_offset) = read(&log, 0, position as usize, 80).await;
-        assert!(bytes == batches[..20].concat() && next_offset == 40);
+        for bytes_max in [position as usize, usize::MAX] {
+            let (bytes, next_offset) = read(&log, 0, bytes_max, 80).await;
+            assert!(bytes == batches[..20].concat() && next_offset == 40);
+        }
         match log.read(40, 1, 80).await {
             Err(StorageError::Corruption {
                 file, position: at, ..
