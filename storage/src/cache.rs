@@ -188,11 +188,8 @@ impl ReadCache {
         if let Some(old) = state.remove(key) {
             is_proven |= old.is_proven;
         }
-        let probation_max = if is_proven {
-            u64::MAX
-        } else {
-            self.probation_bytes_max().saturating_sub(bytes)
-        };
+        let probation_comes = if is_proven { 0 } else { bytes };
+        let probation_max = self.probation_bytes_max().saturating_sub(probation_comes);
         while state.bytes + bytes > self.bytes_max {
             if !state.evict(probation_max) {
                 return;
@@ -361,7 +358,7 @@ mod tests {
         for _ in 0..10 {
             for hot in 0..16 {
                 misses += u32::from(!read(&cache, hot));
-                for cold in cold.by_ref().take(3) {
+                for cold in cold.by_ref().take(5) {
                     read(&cache, cold);
                 }
             }

@@ -735,6 +735,7 @@ fn what_a_stopped_round_left_is_removed() {
         });
         let after = disk.kill();
         left += rewritten_files(&after).len();
+        after.write(&unknown_segment(), &[7; 4096]);
         run(&after, async {
             let storage = open().await;
             let log = storage.log(log_id(1)).expect("the log");
@@ -754,13 +755,20 @@ fn what_a_stopped_round_left_is_removed() {
     assert!(left > 10, "{left} files were left behind");
 }
 
+/// Name of a rewritten segment that the log does not have.
+fn unknown_segment() -> std::path::PathBuf {
+    crate::world::log_file(1, 1 << 16, &format!("{:020}-9.log", 0))
+}
+
 /// Files of a round that was dropped stayed until the next start.
 #[test]
 fn what_a_dropped_round_left_is_removed() {
-    let mut left = 0;
+    let (mut left, mut unknown) = (0, 0);
     for point in 0..40 {
         let disk = Disk::new();
         let seen = disk.clone();
+        let was_finished = Rc::new(Cell::new(false));
+        let finished = Rc::clone(&was_finished);
         left += run(&disk, async move {
             let (storage, log) = filled_log().await;
             clean(&storage, &log, 100).await;
@@ -768,7 +776,10 @@ fn what_a_dropped_round_left_is_removed() {
             let end = log.durable_end_offset();
             let before = rewritten_files(&seen).len();
             let patience = Duration::from_micros(point * 400);
-            let _ = runtime::time::timeout(patience, clean(&storage, &log, end)).await;
+            let cleaned = runtime::time::timeout(patience, clean(&storage, &log, end)).await;
+            finished.set(cleaned == Ok(Cleaned::Log(log_id(1))));
+            // As of another round, whose names no later one uses.
+            seen.write(&unknown_segment(), &[7; 4096]);
             let left = rewritten_files(&seen).len() - before;
             clean(&storage, &log, end).await;
             fill(&storage, &log, 50, 5).await;
@@ -776,15 +787,21 @@ fn what_a_dropped_round_left_is_removed() {
             storage.close().await.expect("close");
             left
         });
-        let files = rewritten_files(&disk.kill());
+        let mut files = rewritten_files(&disk.kill());
+        files.retain(|name| !name.ends_with("-9.log"));
         let bases: BTreeSet<&str> = files
             .iter()
             .filter_map(|name| name.split('-').next())
             .collect();
         assert_eq!(files.len(), bases.len(), "one version of each: {files:?}");
+        // What lies there when the round was finished is looked for at the next start.
+        let is_left = disk.files().contains(&unknown_segment());
+        assert!(!is_left || was_finished.get(), "dropped after {point}");
+        unknown += usize::from(!is_left);
         run(&disk.crash(point), expect_newest_five(350));
     }
     assert!(left > 3, "{left} files were left behind");
+    assert!(unknown > 10, "{unknown} rounds were dropped");
 }
 
 /// An index that a dropped round had written was taken for that of the segment which a later round gave the
