@@ -124,6 +124,8 @@ pub struct StorageSettings {
     pub journal_files_max: usize,
     /// Bytes not yet in segments, per shard.
     pub dirty_bytes_max: u64,
+    /// Batches from this size on do not go through the journal.
+    pub direct_bytes_min: u64,
     /// Segment and index files kept open over all shards; 0: half of the process's limit.
     pub open_files_max: usize,
     /// Whether cold reads are checked.
@@ -305,6 +307,7 @@ impl Values {
                 journal_file_bytes: self.number("journal.file_bytes") as u64,
                 journal_files_max: self.number("journal.files_max") as usize,
                 dirty_bytes_max: self.number("storage.dirty_bytes_max") as u64,
+                direct_bytes_min: self.number("storage.direct_bytes") as u64,
                 open_files_max: self.number("storage.open_files_max") as usize,
                 verify_cold_reads: self.text("storage.verify_cold_reads") == "true",
                 scrub_period_ms: self.number("storage.scrub_period_hours") as u64 * 3_600_000,

@@ -174,6 +174,12 @@ pub const SETTINGS: &[Setting] = &[
         "Bytes of a shard that are durable in the journal and not yet in a segment.",
     ),
     setting(
+        "storage.direct_bytes",
+        bytes(4 * KIB, 1_024 * GIB),
+        "128KiB",
+        "Batches from this size on are written straight to their segment, once, and not through the journal.",
+    ),
+    setting(
         "storage.open_files_max",
         integer(0, 10_000_000, "files"),
         "0",

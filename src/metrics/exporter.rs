@@ -95,6 +95,18 @@ const SERIES: &[Series] = &[
         |s| s.journal_bytes,
     ),
     (
+        "segment_bytes",
+        "Bytes written to segments by appends or behind them; with the bytes of the journal: what storage writes",
+        MetricType::Counter,
+        |s| s.segment_bytes,
+    ),
+    (
+        "direct_bytes",
+        "Bytes of large batches that went to their segment and not through the journal",
+        MetricType::Counter,
+        |s| s.direct_bytes,
+    ),
+    (
         "cache_hits",
         "Reads served from memory",
         MetricType::Counter,

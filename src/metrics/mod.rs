@@ -152,6 +152,10 @@ pub struct Snapshot {
     pub journal_commits: u64,
     /// Bytes committed to the journal.
     pub journal_bytes: u64,
+    /// Bytes written to segments by appends or behind them.
+    pub segment_bytes: u64,
+    /// Bytes of batches that did not go through the journal.
+    pub direct_bytes: u64,
     /// Time of one durable group write.
     pub journal_commit_latency: Histogram,
     /// Batch reads served from memory.

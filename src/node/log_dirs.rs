@@ -182,6 +182,7 @@ fn storage_config(
     let budget = ((budget_bytes / dirs) as u64).max(DIR_BYTES_MIN);
     let mut storage = StorageConfig {
         dirty_bytes_max: config.storage.dirty_bytes_max.min(budget / 4),
+        direct_bytes_min: config.storage.direct_bytes_min,
         cache_bytes_max: budget / 2,
         read_cache_bytes_max: budget / 8,
         verify_cold_reads: config.storage.verify_cold_reads,

@@ -47,6 +47,8 @@ fn add(snapshot: &mut Snapshot, storage: &Storage) {
     snapshot.journal_commit_latency.merge(&latency);
     let StorageCounts {
         dirty_bytes,
+        segment_bytes,
+        direct_bytes,
         read_cache,
         cleaner,
         corruptions,
@@ -60,5 +62,7 @@ fn add(snapshot: &mut Snapshot, storage: &Storage) {
     snapshot.scrubbed_segments += scrubbed_segments;
     snapshot.scrubbed_bytes += scrubbed_bytes;
     snapshot.dirty_bytes += dirty_bytes;
+    snapshot.segment_bytes += segment_bytes;
+    snapshot.direct_bytes += direct_bytes;
     snapshot.cleaner.add(&cleaner);
 }

@@ -28,9 +28,13 @@ impl<'a> FieldReader<'a> {
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], TooShort> {
+        self.array_ref().copied()
+    }
+
+    pub(crate) fn array_ref<const N: usize>(&mut self) -> Result<&'a [u8; N], TooShort> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(TooShort)?;
         self.rest = rest;
-        Ok(*taken)
+        Ok(taken)
     }
 
     pub(crate) fn u8(&mut self) -> Result<u8, TooShort> {

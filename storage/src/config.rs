@@ -41,6 +41,12 @@ pub struct StorageConfig {
     pub checkpoint_journal_percent: u8,
     /// Segment and index files kept open.
     pub open_files_max: usize,
+    /// Segments below this size get no space ahead of their writes: a log with little in it is small on disk.
+    /// Above it a write that lengthens the file costs the kernel a thread and a wait. From 4 KiB.
+    pub allocate_from_bytes: u64,
+    /// Batches from this size on are written straight to their segment, where it has space allocated.
+    /// From 4 KiB.
+    pub direct_bytes_min: u64,
     /// Greatest step by which the space of a busy segment is allocated ahead.
     pub allocate_step_bytes_max: u64,
     /// With less free space than this a warning is given; at most a fifth of the file system counts.
@@ -81,6 +87,8 @@ impl Default for StorageConfig {
             checkpoint_file_syncs_max: 64,
             checkpoint_journal_percent: 50,
             open_files_max: 512,
+            allocate_from_bytes: 64 * KIB,
+            direct_bytes_min: 128 * KIB,
             allocate_step_bytes_max: 64 * MIB,
             warn_bytes: 10 * 1024 * MIB,
             throttle_bytes: 2 * 1024 * MIB,
@@ -148,6 +156,7 @@ impl StorageConfig {
                 (block..=MIB).contains(&self.checkpoint_tail_bytes_max),
                 "4 KiB to 1 MiB",
             ),
+            at_least_a_block("direct_bytes_min", self.direct_bytes_min),
             at_least_a_block("cleaner_map_bytes_max", self.cleaner_map_bytes_max as u64),
             at_least_a_block(
                 "cleaner_io_bytes_per_second",

@@ -67,6 +67,9 @@ pub(crate) struct Engine {
     pub(crate) scrubbed: Scrubbed,
     /// Damage that reads and the scrubber have met.
     pub(crate) corruptions: Cell<u64>,
+    /// Bytes written to segments by appends, and those of them that did not go through the journal.
+    pub(crate) segment_bytes: Cell<u64>,
+    pub(crate) direct_bytes: Cell<u64>,
     observer: RefCell<Option<DurableObserver>>,
     /// Bytes the journal had written when the last checkpoint of this process began.
     journal_bytes_at_checkpoint: Cell<Option<u64>>,
@@ -143,6 +146,8 @@ impl Engine {
             queues: Queues::default(),
             scrubbed: Scrubbed::default(),
             corruptions: Cell::new(0),
+            segment_bytes: Cell::new(0),
+            direct_bytes: Cell::new(0),
             observer: RefCell::new(None),
             journal_bytes_at_checkpoint: Cell::new(None),
             chunk_bytes: Cell::new(0),

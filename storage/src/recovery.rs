@@ -22,8 +22,8 @@ use crate::log_id::{LogId, incarnation_counter};
 use crate::partition_log::state::LogState;
 use crate::partition_log::swap::Swap;
 use crate::partition_log::tail_chunks::ChunkMemory;
-use crate::segment::batch_header::{BatchHeader, HEADER_BYTES};
-use crate::segment::{Segment, SegmentName};
+use crate::segment::batch_header::{BadHeader, BatchHeader, HEADER_BYTES};
+use crate::segment::{Segment, SegmentName, block_floor};
 
 /// A log while its records are replayed.
 pub(crate) struct RecoveredLog {
@@ -296,6 +296,16 @@ struct Mismatch {
     found: i64,
 }
 
+impl From<BadHeader> for Mismatch {
+    fn from(bad: BadHeader) -> Self {
+        Mismatch {
+            field: bad.field,
+            expected: bad.expected,
+            found: bad.found,
+        }
+    }
+}
+
 /// Where replayed bytes go.
 struct ReplayMemory<'a> {
     budget: &'a MemoryBudget,
@@ -363,7 +373,20 @@ impl RecoveredLog {
             RecordView::TailBlock { bytes, .. } => self.cut = Some(bytes.to_vec()),
             RecordView::Truncate { offset, .. } => self.replay_truncate(offset)?,
             RecordView::Create { .. } | RecordView::Delete { .. } => {}
-            RecordView::Release { .. } | RecordView::Extent { .. } => {
+            RecordView::Extent {
+                base_offset,
+                position,
+                header,
+                tail,
+                ..
+            } => {
+                expect("base offset", state.log_end, base_offset)?;
+                expect("position", state.active().bytes() as i64, position as i64)?;
+                let bytes = replay_extent(state, header, tail, now_ms)?;
+                state.durable_end = state.log_end;
+                return Ok(bytes);
+            }
+            RecordView::Release { .. } => {
                 return Err(Mismatch {
                     field: "a kind that this version writes",
                     expected: 0,
@@ -423,6 +446,29 @@ impl RecoveredLog {
     }
 }
 
+/// Appends a batch that is in the segment, all but the block `tail` that it ends in.
+fn replay_extent(
+    state: &mut LogState,
+    header: &[u8; HEADER_BYTES],
+    tail: &[u8],
+    now_ms: i64,
+) -> Result<u64, Mismatch> {
+    let batch = BatchHeader::decode(header).map_err(Mismatch::from)?;
+    expect("batch base offset", state.log_end, batch.base_offset)?;
+    let end = state.active().bytes() + batch.bytes;
+    let incomplete = end - block_floor(end);
+    expect("bytes of a tail", incomplete as i64, tail.len() as i64)?;
+    if incomplete >= batch.bytes {
+        return Err(Mismatch {
+            field: "batch bytes of more than",
+            expected: incomplete as i64,
+            found: batch.bytes as i64,
+        });
+    }
+    state.append_extent(&batch, tail, now_ms);
+    Ok(batch.bytes)
+}
+
 /// Appends the batches of a record, whose headers carry their final offsets.
 fn replay_append(
     state: &mut LogState,
@@ -447,11 +493,7 @@ fn replay_append(
     }
     let mut rest = bytes;
     while !rest.is_empty() {
-        let batch = BatchHeader::decode_prefix(rest).map_err(|bad| Mismatch {
-            field: bad.field,
-            expected: bad.expected,
-            found: bad.found,
-        })?;
+        let batch = BatchHeader::decode_prefix(rest).map_err(Mismatch::from)?;
         let whole = usize::try_from(batch.bytes)
             .ok()
             .and_then(|bytes| rest.split_at_checked(bytes));
@@ -599,7 +641,25 @@ mod tests {
             incarnation: 7 << 16,
             offset: 0,
         };
-        for record in [wrong_offset, wrong_position, no_tail_block] {
+        let mut header = [0; HEADER_BYTES];
+        header[8..12].copy_from_slice(&9000i32.to_be_bytes());
+        header[16] = 2;
+        let extent = |base_offset, position, tail| RecordView::Extent {
+            incarnation: 7 << 16,
+            base_offset,
+            position,
+            header: &header,
+            tail,
+        };
+        // The batch has 9,012 bytes.
+        assert!(replay(&[CREATE, extent(0, 0, &[0; 820])]).is_ok());
+        let wrong_extents = [
+            extent(1, 0, &[0; 820]),
+            extent(0, 1, &[0; 820]),
+            extent(0, 0, &[0; 819]),
+        ];
+        let others = [wrong_offset, wrong_position, no_tail_block];
+        for record in others.into_iter().chain(wrong_extents) {
             let result = replay(&[CREATE, record]);
             assert!(is_corruption(&result), "{result:?}");
         }

@@ -57,6 +57,10 @@ pub struct StorageCounts {
     pub dirty_bytes: u64,
     /// Memory of unwritten bytes and newest batches.
     pub chunk_bytes: u64,
+    /// Bytes written to segments behind appends or by them, since the start.
+    pub segment_bytes: u64,
+    /// Bytes of batches that went to their segment and not through the journal.
+    pub direct_bytes: u64,
     /// Checkpoint tables written since the data directory was made.
     pub checkpoints: u64,
     /// What catch-up readers use.
@@ -306,9 +310,14 @@ impl Storage {
     /// [`StorageError::Journal`].
     pub async fn delete_log(&self, id: LogId) -> Result<bool, StorageError> {
         let engine = self.engine();
-        let Some(log) = self.shared.logs.borrow().get(&id).cloned() else {
+        let find = || self.shared.logs.borrow().get(&id).cloned();
+        let Some(log) = find() else { return Ok(false) };
+        log.check_changeable()?;
+        log.bar_direct().await?;
+        // It may have been deleted meanwhile, and made again.
+        if find().is_none_or(|found| !Rc::ptr_eq(&found, &log)) {
             return Ok(false);
-        };
+        }
         log.check_changeable()?;
         let sequence = engine.journal.append(RecordView::Delete {
             incarnation: log.incarnation,
@@ -377,6 +386,8 @@ impl Storage {
             logs: self.log_count(),
             dirty_bytes: engine.dirty_bytes(),
             chunk_bytes: engine.chunk_bytes(),
+            segment_bytes: engine.segment_bytes.get(),
+            direct_bytes: engine.direct_bytes.get(),
             checkpoints: self.shared.generation.get(),
             read_cache: engine.read_cache.counts(),
             cleaner: self.shared.cleaner.counts(),

@@ -14,6 +14,7 @@ use crate::error::StorageError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TaskKind {
     Write,
+    Direct,
     Removal,
     Checkpoint,
     Cleaning,
@@ -23,6 +24,7 @@ pub(crate) enum TaskKind {
 #[derive(Default)]
 pub(crate) struct Tasks {
     writes: Cell<usize>,
+    directs: Cell<usize>,
     removals: Cell<usize>,
     checkpoints: Cell<usize>,
     cleanings: Cell<usize>,
@@ -32,6 +34,7 @@ impl Tasks {
     fn counter(&self, kind: TaskKind) -> &Cell<usize> {
         match kind {
             TaskKind::Write => &self.writes,
+            TaskKind::Direct => &self.directs,
             TaskKind::Removal => &self.removals,
             TaskKind::Checkpoint => &self.checkpoints,
             TaskKind::Cleaning => &self.cleanings,
@@ -44,7 +47,7 @@ impl Tasks {
 
     pub(crate) fn is_idle(&self) -> bool {
         let short = self.writes.get() + self.removals.get() + self.checkpoints.get();
-        short + self.cleanings.get() == 0
+        short + self.directs.get() + self.cleanings.get() == 0
     }
 }
 

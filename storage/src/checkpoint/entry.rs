@@ -36,7 +36,7 @@ pub(crate) struct EntryOwner {
 }
 
 /// A place in a log's segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SegmentPosition {
     pub(crate) segment_base: i64,
     pub(crate) position: u64,

@@ -12,6 +12,7 @@
 //!   what it replayed.
 //! - I4. After a failed write nothing is written, taken, answered or retried any more; only for a full
 //!   disk it is waited, with the group in flight unanswered.
+//! - I5. A record that rests on other files is in no group that is written before they are durable.
 //!
 //! *Limits*: `group_bytes_max` a gathering group, `files_max` files of `file_bytes`; the last file is
 //! kept for records that free space ([`Journal::has_room`]). The tasks of a journal that is neither
@@ -31,6 +32,7 @@ mod writer;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::Path;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,8 +162,13 @@ struct Shared {
     counts: RefCell<JournalCounts>,
 }
 
+/// Ends when what a record says about other files is true there, durably.
+pub(crate) type Premise = Pin<Box<dyn Future<Output = Result<(), StorageError>>>>;
+
 struct Gathering {
     buffer: AppendBuf,
+    /// What has to be true before the group is written (I5).
+    premises: Vec<Premise>,
     first: u64,
     records: u32,
 }
@@ -235,6 +242,16 @@ impl Journal {
     /// # Panics
     /// If the record is larger than [`Self::record_bytes_max`].
     pub fn append(&self, record: RecordView<'_>) -> Sequence {
+        self.take(record, None)
+    }
+
+    /// [`Self::append`] of a record that is not written before `premise` has ended well. One that fails
+    /// fails the journal.
+    pub(crate) fn append_after(&self, record: RecordView<'_>, premise: Premise) -> Sequence {
+        self.take(record, Some(premise))
+    }
+
+    fn take(&self, record: RecordView<'_>, premise: Option<Premise>) -> Sequence {
         let shared = &self.0;
         let bytes = record.encoded_bytes();
         assert!(
@@ -255,12 +272,14 @@ impl Journal {
             let buffer = shared.buffer_for(bytes);
             gathering.push_back(Gathering {
                 buffer,
+                premises: Vec::new(),
                 first: sequence,
                 records: 0,
             });
         }
         let group = gathering.back_mut().expect("a group was begun above");
         record.encode(&mut group.buffer);
+        group.premises.extend(premise);
         group.records += 1;
         shared.work.notify_one();
         Sequence(sequence)
@@ -373,6 +392,11 @@ impl Journal {
     pub fn begin_close(&self) {
         self.0.is_ending.set(true);
         self.0.ending.notify_waiters();
+    }
+
+    /// Whether [`Self::begin_close`] was called.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.0.is_ending.get()
     }
 
     /// Commits what has gathered and writes the mark of an orderly end. Nothing is taken afterwards.

@@ -6,9 +6,10 @@
 use runtime::buffer::AppendBuf;
 
 use crate::codec::{FieldReader, TooShort};
+use crate::segment::batch_header::HEADER_BYTES;
 
 /// Bytes before a record's fields.
-const HEADER_BYTES: usize = 16;
+const RECORD_HEADER_BYTES: usize = 16;
 
 /// One record. `incarnation` names the log it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +92,19 @@ pub enum RecordView<'a> {
         /// Which ones, and what is in their place.
         swap: &'a [u8],
     },
-    /// Batches were written straight to the segment and synced there. Reserved.
+    /// A batch was written straight to the active segment: all of the log is durable in its segments,
+    /// but for the incomplete block that the batch ends in.
     Extent {
         /// The log.
         incarnation: u64,
+        /// Offset of its first record.
+        base_offset: i64,
+        /// Its position in the active segment.
+        position: u64,
+        /// Its header.
+        header: &'a [u8; HEADER_BYTES],
+        /// The incomplete block.
+        tail: &'a [u8],
     },
 }
 
@@ -112,7 +122,7 @@ impl<'a> RecordView<'a> {
             | RecordView::Release { incarnation }
             | RecordView::Roll { incarnation, .. }
             | RecordView::Compact { incarnation, .. }
-            | RecordView::Extent { incarnation } => incarnation,
+            | RecordView::Extent { incarnation, .. } => incarnation,
         }
     }
 
@@ -143,17 +153,18 @@ impl<'a> RecordView<'a> {
             RecordView::EpochStart { .. } => 12,
             RecordView::Compact { swap, .. } => swap.len(),
             RecordView::Create { .. } => 20,
-            RecordView::Delete { .. } | RecordView::Release { .. } | RecordView::Extent { .. } => 0,
+            RecordView::Extent { header, tail, .. } => 16 + header.len() + tail.len(),
+            RecordView::Delete { .. } | RecordView::Release { .. } => 0,
         }
     }
 
     pub(super) fn encoded_bytes(&self) -> usize {
-        HEADER_BYTES + self.field_bytes()
+        RECORD_HEADER_BYTES + self.field_bytes()
     }
 
     /// Appends the record's bytes; batches are copied once.
     pub(super) fn encode(&self, out: &mut AppendBuf) {
-        let mut header = [0; HEADER_BYTES];
+        let mut header = [0; RECORD_HEADER_BYTES];
         header[0] = self.kind();
         let field_bytes = u32::try_from(self.field_bytes()).expect("bounded by the file size");
         header[4..8].copy_from_slice(&field_bytes.to_le_bytes());
@@ -199,7 +210,19 @@ impl<'a> RecordView<'a> {
                 out.append(&partition.to_le_bytes());
             }
             RecordView::Compact { swap, .. } => out.append(swap),
-            RecordView::Delete { .. } | RecordView::Release { .. } | RecordView::Extent { .. } => {}
+            RecordView::Extent {
+                base_offset,
+                position,
+                header,
+                tail,
+                ..
+            } => {
+                out.append(&base_offset.to_le_bytes());
+                out.append(&position.to_le_bytes());
+                out.append(header);
+                out.append(tail);
+            }
+            RecordView::Delete { .. } | RecordView::Release { .. } => {}
         }
     }
 
@@ -254,7 +277,7 @@ impl<'a> RecordView<'a> {
                 incarnation,
                 base_offset: fields.i64()?,
             },
-            10 => RecordView::Extent { incarnation },
+            10 => decode_extent(incarnation, &mut fields)?,
             11 => RecordView::Compact {
                 incarnation,
                 swap: fields.bytes(fields.remaining())?,
@@ -266,4 +289,17 @@ impl<'a> RecordView<'a> {
         }
         Ok(record)
     }
+}
+
+fn decode_extent<'a>(
+    incarnation: u64,
+    fields: &mut FieldReader<'a>,
+) -> Result<RecordView<'a>, TooShort> {
+    Ok(RecordView::Extent {
+        incarnation,
+        base_offset: fields.i64()?,
+        position: fields.u64()?,
+        header: fields.array_ref()?,
+        tail: fields.bytes(fields.remaining())?,
+    })
 }

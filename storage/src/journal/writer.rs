@@ -53,6 +53,7 @@ impl Writer {
         self.write(
             &mut Gathering {
                 buffer,
+                premises: Vec::new(),
                 first,
                 records: 0,
             },
@@ -83,13 +84,20 @@ impl Writer {
                 continue;
             };
             let last = group.first + u64::from(group.records) - 1;
-            if let Err(error) = self.write(&mut group, false).await {
+            if let Err(error) = self.write_after_premises(&mut group).await {
                 tracing::error!(%error, "the journal failed; nothing is acknowledged any more");
                 self.shared.fail(error.to_string());
                 return;
             }
             self.committed(last, group.buffer);
         }
+    }
+
+    async fn write_after_premises(&mut self, group: &mut Gathering) -> Result<(), StorageError> {
+        for premise in group.premises.drain(..) {
+            premise.await?;
+        }
+        self.write(group, false).await
     }
 
     async fn write(&mut self, group: &mut Gathering, is_end: bool) -> Result<(), StorageError> {

@@ -40,14 +40,25 @@ pub struct Appended {
     pub sequence: Sequence,
 }
 
+/// What an append gives its batches.
+#[derive(Clone, Copy)]
+struct Stamp {
+    leader_epoch: i32,
+    now_ms: i64,
+    /// Straight to the segment.
+    is_direct: bool,
+}
+
 impl PartitionLog {
     /// Whether an append of `bytes` would find room now.
     pub fn has_room(&self, bytes: usize) -> bool {
-        self.log.check_space(bytes).is_ok()
-            && self
-                .log
-                .make_room(&mut self.log.state.borrow_mut(), bytes, false)
-            && self.log.engine.journal.has_room(bytes)
+        let log = &self.log;
+        log.check_space(bytes).is_ok()
+            && log.make_room(&mut log.state.borrow_mut(), bytes, false)
+            && log
+                .engine
+                .journal
+                .has_room(log.journal_bytes(&log.state.borrow(), bytes))
     }
 
     /// Waits until there is room for an append of `bytes`. Another append may take it before the
@@ -76,13 +87,14 @@ impl PartitionLog {
                 }
                 Err(exhausted) => return Err(exhausted),
             }
-            if !self.log.engine.journal.has_room(bytes) {
+            let journal_bytes = self.log.journal_bytes(&self.log.state.borrow(), bytes);
+            if !self.log.engine.journal.has_room(journal_bytes) {
                 // A journal that cannot be emptied because the disk is full has no room for long.
                 if self.log.engine.space.is_out() {
                     return Err(self.log.engine.space.exhausted());
                 }
                 self.log.engine.wake.notify_one();
-                let room = self.log.engine.journal_room(bytes);
+                let room = self.log.engine.journal_room(journal_bytes);
                 timeout(ROOM_PATIENCE, room).await.unwrap_or(Ok(()))?;
                 continue;
             }
@@ -116,19 +128,25 @@ impl PartitionLog {
         check_headers(batches, log.batch_bytes_max())?;
         log.check_space(batches.len())?;
         let mut state = log.state.borrow_mut();
-        if !log.engine.journal.has_room(batches.len())
-            || !log.make_room(&mut state, batches.len(), false)
-        {
+        let config = std::rc::Rc::clone(&log.config.borrow());
+        let is_direct = log.goes_direct(&state, &config, batches, now_ms);
+        let has_journal_room = is_direct || log.engine.journal.has_room(batches.len());
+        log.note_journal_room(has_journal_room);
+        if !has_journal_room || !log.make_room(&mut state, batches.len(), false) {
             return Err(StorageError::NoRoom);
         }
-        let config = std::rc::Rc::clone(&log.config.borrow());
         let base_offset = state.log_end;
         let mut rest = batches;
         let mut appended = None;
         while let Ok(batch) = BatchHeader::decode_prefix(rest) {
             let (bytes, after) = rest.split_at(batch.bytes as usize);
             log.roll_if_full(&mut state, &config, &batch, now_ms);
-            let sequence = log.append_one(&mut state, bytes, leader_epoch, now_ms);
+            let stamp = Stamp {
+                leader_epoch,
+                now_ms,
+                is_direct,
+            };
+            let sequence = log.append_one(&mut state, bytes, stamp);
             let log_append_time = if batch.has_log_append_time() {
                 batch.max_timestamp
             } else {
@@ -145,7 +163,9 @@ impl PartitionLog {
         }
         debug_assert!(rest.is_empty(), "headers were checked before");
         let appended = appended.ok_or(StorageError::NoRoom)?;
-        log.note_dirty(&state, now_ms);
+        if !is_direct {
+            log.note_dirty(&state, now_ms);
+        }
         Ok(appended)
     }
 
@@ -222,6 +242,25 @@ impl Log {
         }
     }
 
+    /// Whether `batches` is a single one that is written straight to the active segment.
+    fn goes_direct(
+        &self,
+        state: &LogState,
+        config: &LogConfig,
+        batches: &[u8],
+        now_ms: i64,
+    ) -> bool {
+        let bytes = batches.len() as u64;
+        self.may_go_direct(state, bytes)
+            && self
+                .engine
+                .journal
+                .has_room(self.journal_bytes(state, batches.len()))
+            && BatchHeader::decode_prefix(batches).is_ok_and(|batch| {
+                batch.bytes == bytes && !must_roll(state, config, &batch, now_ms)
+            })
+    }
+
     /// Rolls when the segment would grow too large or spans too much time with this batch.
     fn roll_if_full(
         &self,
@@ -230,22 +269,7 @@ impl Log {
         batch: &BatchHeader,
         now_ms: i64,
     ) {
-        let active = &state.active().extent;
-        let is_full = active.bytes + batch.bytes > config.segment_bytes.min(SEGMENT_BYTES_LIMIT)
-            || state.log_end + i64::from(batch.last_offset_delta) - active.base_offset
-                > i64::from(i32::MAX);
-        let newest_ms = if active.first_timestamp == NONE {
-            now_ms
-        } else {
-            batch.max_timestamp
-        };
-        let oldest_ms = if active.first_timestamp == NONE {
-            active.last_append_ms
-        } else {
-            active.first_timestamp
-        };
-        let is_old = newest_ms.saturating_sub(oldest_ms) > config.segment_ms;
-        if active.bytes > 0 && (is_full || is_old) {
+        if must_roll(state, config, batch, now_ms) {
             self.roll(state, now_ms);
         }
     }
@@ -266,13 +290,7 @@ impl Log {
     }
 
     /// Appends one batch, whose headers were checked, as one journal record.
-    fn append_one(
-        &self,
-        state: &mut LogState,
-        bytes: &[u8],
-        leader_epoch: i32,
-        now_ms: i64,
-    ) -> Sequence {
+    fn append_one(&self, state: &mut LogState, bytes: &[u8], stamp: Stamp) -> Sequence {
         let made = self.make_room(state, bytes.len(), true);
         assert!(made, "forced room is always made");
         let position = state.active().bytes();
@@ -280,18 +298,20 @@ impl Log {
         let (header, body) = bytes
             .split_first_chunk::<HEADER_BYTES>()
             .expect("headers were checked");
-        let header = patch_header(*header, base_offset, leader_epoch);
+        let header = patch_header(*header, base_offset, stamp.leader_epoch);
         let batch = BatchHeader::decode(&header).expect("headers were checked");
-        state.append(&batch, &header, body, now_ms);
+        state.append(&batch, &header, body, stamp.now_ms);
 
-        let bytes = state.chunks.newest(batch.bytes);
-        let record = RecordView::Append {
-            incarnation: self.incarnation,
-            base_offset,
-            position,
-            bytes,
+        let sequence = if stamp.is_direct {
+            self.append_extent(state, &batch, &header)
+        } else {
+            self.engine.journal.append(RecordView::Append {
+                incarnation: self.incarnation,
+                base_offset,
+                position,
+                bytes: state.chunks.newest(batch.bytes),
+            })
         };
-        let sequence = self.engine.journal.append(record);
         self.engine.add_dirty(batch.bytes);
         self.engine.space.take(batch.bytes);
         self.engine
@@ -339,6 +359,26 @@ impl Log {
     pub(crate) fn note_aged(&self) {
         self.is_aging.set(false);
     }
+}
+
+/// Whether the segment would grow too large or span too much time with this batch.
+fn must_roll(state: &LogState, config: &LogConfig, batch: &BatchHeader, now_ms: i64) -> bool {
+    let active = &state.active().extent;
+    let is_full = active.bytes + batch.bytes > config.segment_bytes.min(SEGMENT_BYTES_LIMIT)
+        || state.log_end + i64::from(batch.last_offset_delta) - active.base_offset
+            > i64::from(i32::MAX);
+    let newest_ms = if active.first_timestamp == NONE {
+        now_ms
+    } else {
+        batch.max_timestamp
+    };
+    let oldest_ms = if active.first_timestamp == NONE {
+        active.last_append_ms
+    } else {
+        active.first_timestamp
+    };
+    let is_old = newest_ms.saturating_sub(oldest_ms) > config.segment_ms;
+    active.bytes > 0 && (is_full || is_old)
 }
 
 /// The header with the base offset and leader epoch that the log gives; neither is in the CRC.

@@ -9,6 +9,7 @@
 
 mod append;
 pub(crate) mod byte_run;
+mod direct;
 mod index_load;
 pub(crate) mod leader_epochs;
 mod lookup;
@@ -39,6 +40,7 @@ use crate::log_id::{LogId, log_dir};
 use crate::segment::SegmentName;
 use crate::segment::files::{FileKind, file_path};
 pub use append::Appended;
+use direct::DirectWrites;
 pub use lookup::TimestampOffset;
 pub use producers::{ProducerSummary, SequenceCheck};
 pub use read::ReadResult;
@@ -89,6 +91,9 @@ pub struct Log {
     pub(crate) condition: Cell<Condition>,
     /// Its files are being written, synced or cut by one task.
     has_file_work: Cell<bool>,
+    /// And another one waits for that.
+    is_file_work_wanted: Cell<bool>,
+    direct: DirectWrites,
     /// The cleaner reads its segments and makes new ones beside them.
     pub(crate) is_in_cleaning: Cell<bool>,
     /// The cleaner has removed what an earlier process, or round, left in the directory.
@@ -131,6 +136,8 @@ impl Log {
             me: me.clone(),
             condition: Cell::new(Condition::Open),
             has_file_work: Cell::new(false),
+            is_file_work_wanted: Cell::new(false),
+            direct: DirectWrites::default(),
             is_in_cleaning: Cell::new(false),
             is_tidied: Cell::new(false),
             derived_due: RefCell::default(),
@@ -236,11 +243,18 @@ impl Log {
         self.has_file_work.get()
     }
 
+    /// Whether some task waits for the right to work on this log's files.
+    fn is_file_work_wanted(&self) -> bool {
+        self.is_file_work_wanted.get()
+    }
+
     /// Waits until no other task works on this log's files, and takes that place.
     pub(crate) async fn file_work(self: &Rc<Self>) -> FileWork {
         while self.has_file_work.replace(true) {
+            self.is_file_work_wanted.set(true);
             self.engine.progress.notified().await;
         }
+        self.is_file_work_wanted.set(false);
         FileWork {
             log: Rc::clone(self),
         }

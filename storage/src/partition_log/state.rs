@@ -6,6 +6,8 @@
 //! strictly; the last one takes the appends. **I3** offsets of batches ascend; a batch begins at
 //! the log end of its time. **I4** bytes that are not in segment files are in the tail chunks.
 
+use runtime::Slice;
+
 use super::leader_epochs::LeaderEpochs;
 use super::producer_snapshot;
 use super::producers::Producers;
@@ -13,7 +15,7 @@ use super::read_hints::ReadHints;
 use super::tail_chunks::TailChunks;
 use crate::engine::Eviction;
 use crate::segment::batch_header::{BatchHeader, HEADER_BYTES};
-use crate::segment::{Segment, SegmentName};
+use crate::segment::{Segment, SegmentName, block_floor};
 
 /// What a transition took out of a log.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -149,6 +151,35 @@ impl LogState {
         self.active_mut().note(batch, now_ms);
         self.producers.note(batch);
         self.log_end = batch.next_offset();
+        debug_assert!(self.check_invariants());
+    }
+
+    /// Takes in a batch that is in its segment already, durably, as everything before it is; but for the
+    /// incomplete block `tail` that it ends in. As if the state had been read from a checkpoint table.
+    pub(crate) fn append_extent(&mut self, batch: &BatchHeader, tail: &[u8], now_ms: i64) {
+        assert_eq!(
+            batch.base_offset, self.log_end,
+            "a batch begins at the log end"
+        );
+        if batch.leader_epoch >= 0 {
+            self.epochs.begin(batch.leader_epoch, batch.base_offset);
+        }
+        self.active_mut().note(batch, now_ms);
+        self.producers.note(batch);
+        self.log_end = batch.next_offset();
+        let last = self.segments.len() - 1;
+        for segment in self.segments[..last].iter_mut().rev() {
+            if segment.unsynced() == 0 {
+                break;
+            }
+            *segment = Segment::restored(segment.extent, segment.bytes());
+        }
+        let durable = block_floor(self.active().bytes());
+        *self.active_mut() = Segment::restored(self.active().extent, durable);
+        self.chunks.clear();
+        let (segment_base, tail) = (self.active().base_offset(), Slice::from(tail.to_vec()));
+        self.chunks
+            .restore(segment_base, durable, tail, self.log_end);
         debug_assert!(self.check_invariants());
     }
 

@@ -296,6 +296,7 @@ impl Log {
             .expect("the entry was encoded just now")
             .state;
         let mut state = self.state.borrow_mut();
+        self.direct.reset();
         self.engine.remove_dirty(state.unwritten_bytes());
         self.engine.release_chunk_bytes(state.chunks.clear() as u64);
         let before = std::mem::replace(&mut *state, after);

@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use runtime::{BLOCK_BYTES, Durability, File, OpenMode, Slice, dir};
 
+use super::state::LogState;
 use super::{Condition, FileWork, Log};
 use crate::checkpoint::entry::SegmentPosition;
 use crate::error::StorageError;
@@ -22,20 +23,34 @@ use crate::segment::{Segment, SegmentName, block_ceil, block_floor};
 
 /// Greatest single write to a segment.
 const WRITE_BYTES_MAX: u64 = 1 << 20;
-/// Segments below this size get no space ahead of their writes: a log with little in it is small on
-/// disk. Above it a write that lengthens the file costs the kernel a thread and a wait.
-const ALLOCATE_FROM: u64 = 64 << 10;
 
 /// The next write that a log needs.
-struct NextWrite {
-    segment: SegmentName,
-    from: u64,
+pub(super) struct NextWrite {
+    pub(super) segment: SegmentName,
+    pub(super) from: u64,
     /// The segment's bytes up to here are in the file afterwards.
-    to: u64,
+    pub(super) to: u64,
     /// Blocks from `from` on.
-    blocks: Slice,
+    pub(super) blocks: Slice,
     /// The segment is sealed and ends at `to`.
     ends_segment: bool,
+}
+
+impl NextWrite {
+    /// The write at `from` of a segment that is in memory from there to `limit`.
+    pub(super) fn of(state: &LogState, segment: SegmentName, from: u64, limit: u64) -> Self {
+        let run = state.chunks.unwritten_run(segment.base_offset, from, limit);
+        let (chunk, run_to) = run.expect("what is not written is in memory");
+        let to = run_to.min(from + WRITE_BYTES_MAX);
+        NextWrite {
+            segment,
+            from,
+            to,
+            // The last block of a sealed segment was padded when it was sealed.
+            blocks: chunk.slice(from, block_ceil(to)),
+            ends_segment: false,
+        }
+    }
 }
 
 impl Log {
@@ -177,22 +192,10 @@ impl Log {
             if segment.written >= limit {
                 continue;
             }
-            let base = segment.base_offset();
-            let (chunk, run_to) = state
-                .chunks
-                .unwritten_run(base, segment.written, limit)
-                .expect("what is not written is in memory");
-            let from = segment.written;
-            let to = run_to.min(from + WRITE_BYTES_MAX);
-            let ends_segment = is_sealed && to == segment.bytes();
-            // The last block of a sealed segment was padded when it was sealed.
-            let blocks = chunk.slice(from, block_ceil(to));
+            let next = NextWrite::of(&state, segment.name(), segment.written, limit);
             return Some(NextWrite {
-                segment: segment.name(),
-                from,
-                to,
-                blocks,
-                ends_segment,
+                ends_segment: is_sealed && next.to == segment.bytes(),
+                ..next
             });
         }
         None
@@ -201,34 +204,36 @@ impl Log {
     /// The segment's file, made when it does not exist, with space for the write allocated.
     async fn file_for_writing(self: &Rc<Self>, next: &NextWrite) -> Result<File, StorageError> {
         let file = self.open_or_create(next.segment, FileKind::Segment).await?;
-        let allocated = self
-            .with_segment(next.segment.base_offset, |segment| segment.allocated)
-            .unwrap_or(u64::MAX);
-        if next.to > allocated && next.from >= ALLOCATE_FROM && !next.ends_segment {
+        if !next.ends_segment {
             self.allocate_ahead(&file, next).await;
         }
         Ok(file)
     }
 
-    /// Allocates as much again as the segment has, within bounds. Only a help: what cannot be
-    /// allocated ahead fails, if it must, at the write.
-    async fn allocate_ahead(&self, file: &File, next: &NextWrite) {
+    /// Where less than a quarter is left of what is allocated at once, allocates as much again as the
+    /// segment has, within bounds. Only a help: what cannot be allocated ahead fails, if it must, at the
+    /// write, and a large append without space ahead goes through the journal.
+    pub(super) async fn allocate_ahead(&self, file: &File, next: &NextWrite) {
         let config = &self.engine.config;
         let step_max = config
             .allocate_step_bytes_max
             .min(self.engine.space.allocate_step_max());
         let step = next.from.next_power_of_two().min(step_max);
-        if step < ALLOCATE_FROM {
+        let allocated = self.with_segment(next.segment.base_offset, |segment| segment.allocated);
+        let Some(allocated) = allocated else { return };
+        let is_small = next.from.min(step) < config.allocate_from_bytes;
+        if is_small || next.to + step / 4 <= allocated {
             return;
         }
-        let limit = self.config.borrow().segment_bytes.max(block_ceil(next.to));
-        let upto = block_floor((next.from + step).min(limit)).max(block_ceil(next.to));
-        if file.allocate(next.from, upto - next.from).await.is_ok() {
+        let (from, needed_to) = (allocated.max(next.from), block_ceil(next.to));
+        let limit = self.config.borrow().segment_bytes.max(needed_to);
+        let upto = block_floor((from + step).min(limit)).max(needed_to);
+        if from < upto && file.allocate(from, upto - from).await.is_ok() {
             self.with_segment(next.segment.base_offset, |segment| segment.allocated = upto);
         }
     }
 
-    fn note_written(&self, next: &NextWrite) {
+    pub(super) fn note_written(&self, next: &NextWrite) {
         if self.condition.get() == Condition::Deleted {
             return;
         }
@@ -237,6 +242,10 @@ impl Log {
             segment.written = next.to;
             segment.check_invariants();
         });
+        let bytes = block_ceil(next.to) - next.from;
+        self.engine
+            .segment_bytes
+            .set(self.engine.segment_bytes.get() + bytes);
         // The segment is gone when retention dropped it; its bytes were taken off then.
         if written.is_some() {
             self.engine.remove_dirty(next.to - next.from);
@@ -246,7 +255,7 @@ impl Log {
     }
 
     /// Writes what is derived from the segments that were written; what fails stays due.
-    async fn write_derived(self: &Rc<Self>) -> Result<(), StorageError> {
+    pub(super) async fn write_derived(self: &Rc<Self>) -> Result<(), StorageError> {
         loop {
             let due = self.derived_due.borrow().last().copied();
             let Some(name) = due else { return Ok(()) };

@@ -375,6 +375,22 @@ fn a_run_follows_from_its_seed() {
     }
 }
 
+/// What the crashes are worth for direct appends.
+#[test]
+fn random_work_goes_through_the_journal_and_direct() {
+    let past: SharedPast = Rc::new(RefCell::new(Past::new(1)));
+    let life = async move {
+        let mut shards = recover(&past, 1, Exactness::Whole).await?;
+        let mut worker = Worker::new(5, &past, Scope::OneHonestStart);
+        worker.work(&mut shards, 400).await?;
+        Ok::<_, StorageError>(shards.of(0).counts())
+    };
+    let counts = run(&Disk::new(), life).expect("nothing fails");
+    let (direct, all) = (counts.direct_bytes, counts.segment_bytes);
+    assert!(direct > all / 10, "{direct} of {all} bytes went direct");
+    assert!(direct < all / 2, "{direct} of {all} bytes went direct");
+}
+
 /// Longer runs without crashes.
 #[test]
 fn random_work_agrees_with_the_model() {

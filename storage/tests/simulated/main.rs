@@ -4,6 +4,7 @@
 mod batches;
 mod compaction;
 mod crash;
+mod direct;
 mod faults;
 mod logs;
 mod many_logs;

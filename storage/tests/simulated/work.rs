@@ -26,13 +26,17 @@ pub(crate) fn crash_config() -> StorageConfig {
     let mut config = small_config();
     config.journal.file_bytes = 64 << 10;
     config.journal.group_bytes_max = 16 << 10;
+    // A good part of the batches goes straight to the segments.
+    config.write_behind_bytes = 4 << 10;
+    config.allocate_from_bytes = 4 << 10;
+    config.direct_bytes_min = 4 << 10;
     config
 }
 
 fn crash_log() -> LogConfig {
     LogConfig {
-        segment_bytes: 24 << 10,
-        retention_bytes: Some(64 << 10),
+        segment_bytes: 80 << 10,
+        retention_bytes: Some(160 << 10),
         ..small_log()
     }
 }
@@ -238,8 +242,8 @@ impl Worker {
         let records = 1 + self.random.below(5) as u32;
         let value_bytes = match self.random.below(10) {
             0..6 => self.random.below(300),
-            6..9 => self.random.below(2500),
-            _ => self.random.below(7000) / u64::from(records) * 2,
+            6..8 => self.random.below(2500),
+            _ => (4096 + self.random.below(8000)) / u64::from(records),
         };
         let mut spec = Spec::new(self.next_number, records, value_bytes as usize);
         spec.timestamp = wall_clock_ms();

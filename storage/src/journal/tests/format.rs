@@ -8,6 +8,7 @@ use super::super::format::{
 };
 use crate::codec::FieldReader;
 use crate::journal::RecordView;
+use crate::segment::batch_header::HEADER_BYTES;
 
 #[test]
 fn a_file_header_says_what_was_written_and_nothing_else() {
@@ -105,7 +106,13 @@ fn view(
             incarnation,
             base_offset: offset,
         },
-        9 => RecordView::Extent { incarnation },
+        9 => RecordView::Extent {
+            incarnation,
+            base_offset: offset,
+            position,
+            header: &[7; HEADER_BYTES],
+            tail: bytes,
+        },
         _ => RecordView::Compact {
             incarnation,
             swap: bytes,

@@ -1,0 +1,441 @@
+//! Large appends that go straight to their segment: one test for each rule (`docs/storage-format.md`, "Direct
+//! appends"). Each fails when its rule is taken out of the code; `crash` has them in random work.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use runtime::sim::Disk;
+use runtime::sim::disk::{Fault, OpKind};
+use runtime::task::{Class, spawn};
+use runtime::time::{sleep, wall_clock_ms};
+use storage::{LogConfig, PartitionLog, Sequence, Storage, StorageConfig, StorageError};
+
+use crate::batches::{Spec, stored};
+use crate::world::{append, log_id, read_all, run, small_config, small_log, try_open};
+
+const LARGE: usize = 10_000;
+
+fn direct_config() -> StorageConfig {
+    StorageConfig {
+        allocate_from_bytes: 4 << 10,
+        direct_bytes_min: 8 << 10,
+        ..small_config()
+    }
+}
+
+fn long_log() -> LogConfig {
+    LogConfig {
+        segment_bytes: 256 << 10,
+        retention_bytes: None,
+        ..small_log()
+    }
+}
+
+async fn open() -> Storage {
+    let (storage, _) = try_open(direct_config()).await.expect("open");
+    storage.update_config(log_id(1), long_log());
+    storage
+}
+
+/// A log whose active segment has space ahead, and what it holds.
+async fn log_with_space(storage: &Storage) -> (PartitionLog, Vec<u8>) {
+    let log = storage.create_log(log_id(1), long_log()).await;
+    let log = log.expect("create");
+    let mut all = Vec::new();
+    // Each write behind makes more space than it takes, until there is plenty.
+    for number in 1000..1012 {
+        all.extend(append(storage, &log, Spec::new(number, 1, 4000)).await);
+        sleep(Duration::from_secs(40)).await;
+    }
+    assert_eq!(storage.counts().direct_bytes, 0, "small ones do not");
+    (log, all)
+}
+
+/// Begins an append of `bytes`; answers what is stored.
+async fn begin(log: &PartitionLog, number: u64, bytes: usize) -> (Sequence, Vec<u8>) {
+    let batch = Spec::new(number, 1, bytes).build();
+    log.reserve(batch.len()).await.expect("room");
+    let appended = log.append(&batch, 0, wall_clock_ms()).expect("append");
+    (appended.sequence, stored(&batch, appended.base_offset, 0))
+}
+
+/// The bytes of log 1, if it is there.
+async fn log_bytes(storage: &Storage) -> Option<Vec<u8>> {
+    let log = storage.log(log_id(1))?;
+    let upto = log.log_end_offset();
+    Some(read_all(&log, 20_000, upto).await.expect("readable"))
+}
+
+async fn expect_log(expected: Vec<u8>) {
+    let storage = open().await;
+    let found = log_bytes(&storage).await.expect("log 1");
+    assert_eq!(found.len(), expected.len(), "bytes of the log");
+    assert!(found == expected, "content of the log");
+    // And it goes on from there.
+    let log = storage.log(log_id(1)).expect("log 1");
+    let more = append(&storage, &log, Spec::new(9000, 1, LARGE)).await;
+    let found = log_bytes(&storage).await.expect("log 1");
+    assert!(
+        found == [expected, more].concat(),
+        "content after another append"
+    );
+    storage.close().await.expect("close");
+}
+
+/// What this is for: the bytes of large batches are written once.
+#[test]
+fn large_batches_are_written_once() {
+    let disk = Disk::new();
+    let all = run(&disk, async {
+        let storage = open().await;
+        let (log, mut all) = log_with_space(&storage).await;
+        let before = (storage.counts(), storage.journal().counts().bytes_written);
+        for number in 0..8 {
+            all.extend(append(&storage, &log, Spec::new(number, 1, LARGE)).await);
+        }
+        let direct = storage.counts().direct_bytes;
+        assert!(direct >= 8 * LARGE as u64, "{direct} bytes went direct");
+        let written = storage.counts().segment_bytes - before.0.segment_bytes;
+        assert!(
+            written >= direct - 4096,
+            "all but the last block is in the segment"
+        );
+        let journaled = storage.journal().counts().bytes_written - before.1;
+        assert!(
+            journaled < direct * 9 / 10,
+            "{journaled} bytes in the journal"
+        );
+        assert!(
+            written + journaled < direct * 2,
+            "{written} + {journaled} of {direct}"
+        );
+        all
+    });
+    for seed in 0..10 {
+        run(&disk.crash(seed), expect_log(all.clone()));
+    }
+}
+
+/// Appends of all sizes, several in flight; each is noted when it is acknowledged.
+struct Life {
+    /// Everything that was appended, in order.
+    all: Vec<u8>,
+    acknowledged_bytes: usize,
+}
+
+async fn mixed_life(life: Rc<RefCell<Life>>, delay_ms: u64) {
+    let storage = open().await;
+    let (log, before) = log_with_space(&storage).await;
+    life.borrow_mut().acknowledged_bytes = before.len();
+    life.borrow_mut().all = before;
+    let mut waiting = Vec::new();
+    for number in 0..24 {
+        let bytes = [LARGE, 300, 2 * LARGE, LARGE, 5000][number as usize % 5];
+        let (sequence, bytes) = begin(&log, number, bytes).await;
+        life.borrow_mut().all.extend(bytes);
+        let end = life.borrow().all.len();
+        let (storage, life) = (storage.clone(), Rc::clone(&life));
+        waiting.push(spawn(Class::Storage, async move {
+            storage.committed(sequence).await.expect("commit");
+            life.borrow_mut().acknowledged_bytes = end;
+        }));
+        if number % 4 == 3 {
+            sleep(Duration::from_millis(delay_ms)).await;
+        }
+        if number == 11 {
+            log.roll(wall_clock_ms()).expect("roll");
+        }
+    }
+    for wait in waiting {
+        wait.await.expect("no panic");
+    }
+    let direct = storage.counts().direct_bytes;
+    assert!(direct > 3 * LARGE as u64, "{direct} bytes went direct");
+}
+
+/// D1, D2: whatever was acknowledged survives a loss of power at any operation, and what was not leaves nothing
+/// behind that could be taken for data.
+#[test]
+fn an_acknowledged_direct_append_survives_a_power_loss_at_any_operation() {
+    for delay_ms in [0, 1, 20] {
+        let life = Rc::new(RefCell::new(Life {
+            all: Vec::new(),
+            acknowledged_bytes: 0,
+        }));
+        let disk = Disk::new();
+        let pictures = Rc::new(RefCell::new(Vec::new()));
+        let (seen, noted) = (Rc::clone(&pictures), Rc::clone(&life));
+        disk.observe_mutations(move |disk| {
+            let acknowledged = noted.borrow().acknowledged_bytes;
+            if acknowledged > 0 {
+                seen.borrow_mut().push((disk, acknowledged));
+            }
+        });
+        run(&disk, mixed_life(Rc::clone(&life), delay_ms));
+        let all = life.borrow().all.clone();
+        assert!(pictures.borrow().len() > 15, "operations were seen");
+        for (seed, (disk, acknowledged)) in (0..).zip(pictures.take()) {
+            let all = all.clone();
+            let disk = if seed % 4 == 0 {
+                disk.kill()
+            } else {
+                disk.crash(seed)
+            };
+            run(&disk, async move {
+                let storage = open().await;
+                let found = log_bytes(&storage).await.expect("log 1");
+                assert!(found.len() >= acknowledged, "operation {seed}");
+                assert!(all.starts_with(&found), "operation {seed}");
+                drop(storage);
+                expect_log(found).await;
+            });
+        }
+    }
+}
+
+/// D2: a direct append rests on blocks that were written behind before it, and never synced.
+#[test]
+fn what_was_written_behind_is_synced_before_a_direct_append_counts() {
+    let disk = Disk::new();
+    let all = run(&disk, async {
+        let storage = open().await;
+        let (log, mut all) = log_with_space(&storage).await;
+        all.extend(append(&storage, &log, Spec::new(1, 1, LARGE)).await);
+        all
+    });
+    for seed in 0..40 {
+        run(&disk.crash(seed), expect_log(all.clone()));
+    }
+}
+
+/// D4: positions from before a truncation say nothing about what is written after it.
+#[test]
+fn a_direct_append_after_a_truncation_waits_for_its_own_blocks() {
+    let acknowledged = Rc::new(RefCell::new(None));
+    let disk = Disk::new();
+    let pictures = Rc::new(RefCell::new(Vec::new()));
+    let (seen, noted) = (Rc::clone(&pictures), Rc::clone(&acknowledged));
+    disk.observe_mutations(move |disk| {
+        if let Some(all) = &*noted.borrow() {
+            seen.borrow_mut().push((disk, Vec::clone(all)));
+        }
+    });
+    run(&disk, async move {
+        let storage = open().await;
+        let (log, mut all) = log_with_space(&storage).await;
+        let end = log.log_end_offset();
+        for number in 0..6 {
+            append(&storage, &log, Spec::new(number, 1, LARGE)).await;
+        }
+        log.truncate(end).await.expect("truncate");
+        for number in 10..13 {
+            // The cut took the space with it.
+            all.extend(append(&storage, &log, Spec::new(number, 1, 4000)).await);
+            sleep(Duration::from_secs(40)).await;
+        }
+        let before = storage.counts().direct_bytes;
+        for number in 20..23 {
+            all.extend(append(&storage, &log, Spec::new(number, 1, LARGE)).await);
+            *acknowledged.borrow_mut() = Some(all.clone());
+        }
+        assert!(storage.counts().direct_bytes > before, "direct again");
+    });
+    assert!(!pictures.borrow().is_empty(), "operations were seen");
+    for (seed, (disk, acknowledged)) in (0..).zip(pictures.take()) {
+        run(&disk.crash(seed), async move {
+            let storage = open().await;
+            let found = log_bytes(&storage).await.expect("log 1");
+            assert!(found.starts_with(&acknowledged), "operation {seed}");
+        });
+    }
+}
+
+/// A truncation into what went direct: replay does not bring the rest back.
+#[test]
+fn a_truncation_into_a_direct_append_is_replayed() {
+    for seed in 0..12 {
+        let disk = Disk::new();
+        let all = run(&disk, async move {
+            let storage = open().await;
+            let (log, mut all) = log_with_space(&storage).await;
+            let end = log.log_end_offset();
+            all.extend(append(&storage, &log, Spec::new(1, 1, LARGE)).await);
+            append(&storage, &log, Spec::new(2, 1, LARGE)).await;
+            append(&storage, &log, Spec::new(3, 1, 200)).await;
+            log.truncate(end + 1).await.expect("truncate");
+            all.extend(append(&storage, &log, Spec::new(4, 1, 700)).await);
+            if seed % 2 == 0 {
+                all.extend(append(&storage, &log, Spec::new(5, 1, LARGE)).await);
+            }
+            all
+        });
+        run(&disk.crash(seed), expect_log(all));
+    }
+}
+
+/// D4: a log is deleted amid a direct append: it is there with everything that its journal says, or gone.
+#[test]
+fn a_deletion_waits_for_direct_appends() {
+    for delay_us in [0, 30, 80, 200] {
+        let disk = Disk::new();
+        let pictures = Rc::new(RefCell::new(Vec::new()));
+        let seen = Rc::clone(&pictures);
+        run(&disk.clone(), async move {
+            let storage = open().await;
+            let (log, _) = log_with_space(&storage).await;
+            disk.observe_mutations(move |disk| seen.borrow_mut().push(disk));
+            for number in 0..4 {
+                drop(begin(&log, number, LARGE).await);
+            }
+            sleep(Duration::from_micros(delay_us)).await;
+            assert!(storage.delete_log(log_id(1)).await.expect("delete"));
+            sleep(Duration::from_secs(1)).await;
+        });
+        for (seed, disk) in (0..).zip(pictures.take()) {
+            run(&disk.crash(seed), async move {
+                // Reading panics where a batch is damaged.
+                drop(log_bytes(&open().await).await);
+            });
+        }
+    }
+}
+
+/// A write for which there is no room is done again, and holds nothing up for ever.
+#[test]
+fn a_direct_write_without_room_is_done_again() {
+    for nth in 0..12 {
+        let disk = Disk::new();
+        let planned = disk.clone();
+        let all = run(&disk, async move {
+            let storage = open().await;
+            let (log, mut all) = log_with_space(&storage).await;
+            planned.fail_nth(OpKind::Write, nth, Fault::Enospc);
+            for number in 0..8 {
+                let result = begin(&log, number, LARGE).await;
+                storage.committed(result.0).await.expect("commit");
+                all.extend(result.1);
+                // The space is measured again before anything else is admitted.
+                sleep(Duration::from_secs(5)).await;
+            }
+            all
+        });
+        run(&disk.crash(nth), expect_log(all));
+    }
+}
+
+/// A failed direct write takes the storage offline: nothing that rests on it is acknowledged.
+#[test]
+fn a_failed_direct_write_is_acknowledged_to_nobody() {
+    for nth in 0..6 {
+        let disk = Disk::new();
+        let planned = disk.clone();
+        let acknowledged = run(&disk, async move {
+            let storage = open().await;
+            let (log, mut all) = log_with_space(&storage).await;
+            planned.fail_nth(OpKind::Write, nth, Fault::Eio);
+            for number in 0..8 {
+                let batch = Spec::new(number, 1, LARGE).build();
+                if log.reserve(batch.len()).await.is_err() {
+                    break;
+                }
+                let Ok(appended) = log.append(&batch, 0, wall_clock_ms()) else {
+                    break;
+                };
+                match storage.committed(appended.sequence).await {
+                    Ok(()) => all.extend(stored(&batch, appended.base_offset, 0)),
+                    Err(error) => {
+                        let is_told = matches!(
+                            error,
+                            StorageError::Offline { .. } | StorageError::Journal(_)
+                        );
+                        assert!(is_told, "{error}");
+                    }
+                }
+            }
+            assert!(storage.check_online().is_err(), "offline after write {nth}");
+            all
+        });
+        run(&disk.crash(nth), async move {
+            let found = log_bytes(&open().await).await.expect("log 1");
+            assert!(found.starts_with(&acknowledged), "write {nth}");
+        });
+    }
+}
+
+/// D3: while others work on the log's files, its large appends do not hold up everybody's group.
+#[test]
+fn appends_go_through_the_journal_while_others_have_the_files() {
+    let mut through_journal = 0;
+    for delay_us in 0..40 {
+        let disk = Disk::new();
+        through_journal += run(&disk, async move {
+            let storage = open().await;
+            let (log, _) = log_with_space(&storage).await;
+            let beside = storage.clone();
+            let checkpoint = spawn(Class::Storage, async move { beside.checkpoint().await });
+            sleep(Duration::from_micros(delay_us * 20)).await;
+            let (sequence, _) = begin(&log, 1, LARGE).await;
+            let is_direct = storage.counts().direct_bytes > 0;
+            storage.committed(sequence).await.expect("commit");
+            checkpoint.await.expect("no panic").expect("checkpoint");
+            u32::from(!is_direct)
+        });
+    }
+    assert!(
+        (1..40).contains(&through_journal),
+        "{through_journal} of 40"
+    );
+}
+
+/// A checkpoint gets at the files of a log that never stops writing direct.
+#[test]
+fn a_checkpoint_ends_amid_direct_appends() {
+    let disk = Disk::new();
+    run(&disk, async {
+        let storage = open().await;
+        let (log, _) = log_with_space(&storage).await;
+        let before = storage.counts().checkpoints;
+        let beside = storage.clone();
+        let checkpoint = spawn(Class::Storage, async move { beside.checkpoint().await });
+        let mut number = 0;
+        while !checkpoint.is_finished() {
+            number += 1;
+            assert!(number < 200, "the checkpoint does not get its turn");
+            begin(&log, number, LARGE).await;
+        }
+        checkpoint.await.expect("no panic").expect("checkpoint");
+        assert!(storage.counts().checkpoints > before);
+    });
+}
+
+/// A stop ends, even where a direct write never finds room.
+#[test]
+fn a_close_ends_while_a_direct_write_waits_for_room() {
+    let disk = Disk::new();
+    let planned = disk.clone();
+    let acknowledged = run(&disk, async move {
+        let storage = open().await;
+        let (log, all) = log_with_space(&storage).await;
+        planned.fail_one_in(OpKind::Write, 1, Fault::Enospc);
+        let waiting = begin(&log, 1, LARGE).await.0;
+        sleep(Duration::from_secs(5)).await;
+        storage
+            .close()
+            .await
+            .expect_err("an append was not written");
+        storage
+            .committed(waiting)
+            .await
+            .expect_err("and is refused");
+        all
+    });
+    run(&disk.kill(), async move {
+        expect_prefix(&acknowledged).await;
+    });
+}
+
+async fn expect_prefix(acknowledged: &[u8]) {
+    let found = log_bytes(&open().await).await.expect("log 1");
+    assert!(found.starts_with(acknowledged), "what was acknowledged");
+}
