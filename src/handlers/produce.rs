@@ -16,7 +16,6 @@ use protocol::messages::produce::{
 use protocol::primitives::{DecodeError, Decoder};
 use runtime::buffer::Slice;
 use runtime::oneshot_remote;
-use storage::Storage;
 
 use super::context::{Context, partition_key};
 use crate::metrics;
@@ -177,17 +176,14 @@ fn find(shard: &Shard, key: PartitionKey) -> Result<Rc<Replica>, Refused> {
 
 /// Waits, while the disk is nearly full, until so many bytes may be appended to `dir`. Later requests of the
 /// connection wait behind this one, and the client is told, as with Kafka's quotas (KIP-219). Without a
-/// directory it is one that another shard knows: then only what holds for all of them counts.
+/// directory it is one that another shard knows: then there is nothing to wait for unless all are nearly full.
 async fn wait_for_turn(shard: &Shard, dir: Option<DirIndex>, bytes: usize, waited: &mut Duration) {
-    let pace = |storage: &Storage| storage.pace(bytes as u64);
-    let wait = match dir {
-        Some(dir) => shard.log_dirs.opened(dir).ok().map(pace),
-        None => shard
-            .log_dirs
-            .online()
-            .map(|(_, storage)| pace(storage))
-            .min(),
+    let log_dirs = &shard.log_dirs;
+    let paced = match dir {
+        Some(dir) => log_dirs.opened(dir).ok(),
+        None => log_dirs.all_throttled(),
     };
+    let wait = paced.map(|storage| storage.pace(bytes as u64));
     let patience = THROTTLE_MAX.saturating_sub(*waited);
     let wait = wait.unwrap_or_default().min(patience);
     if wait.is_zero() {

@@ -115,12 +115,12 @@ impl ShardStart {
         for dir in 0..shard.log_dirs.all().len() {
             let watch = watch_log_dir(shard.clone(), dir, self.failed.clone());
             task::spawn(Class::Storage, watch).detach();
+            let compaction = housekeeping::compact(shard.clone(), dir);
+            task::spawn(Class::Background, compaction).detach();
         }
         drop(self.failed);
         let retention = housekeeping::enforce_retention(shard.clone());
         task::spawn(Class::Background, retention).detach();
-        let compaction = housekeeping::compact(shard.clone());
-        task::spawn(Class::Background, compaction).detach();
         let idle = shard.connections.clone();
         task::spawn(Class::Background, async move { idle.close_idle().await }).detach();
         let mailbox = self

@@ -23,18 +23,20 @@ pub async fn enforce_retention(shard: Rc<Shard>) {
     }
 }
 
-/// Cleans compacted logs, the dirtiest first, as long as one needs it; then looks again after a while.
-pub async fn compact(shard: Rc<Shard>) {
+/// Cleans compacted logs of a directory, the dirtiest first, as long as one needs it; then looks again after a
+/// while. Each directory has its own: one that is always dirty, or hangs, does not keep the others dirty.
+pub async fn compact(shard: Rc<Shard>, dir: DirIndex) {
     let interval = Duration::from_millis(shard.config.compaction.interval_ms);
     while !shard.is_stopping() {
         time::sleep(interval).await;
-        for (dir, storage) in shard.log_dirs.online() {
-            compact_dir(&shard, dir, storage).await;
-        }
+        let Ok(storage) = shard.log_dirs.opened(dir) else {
+            return;
+        };
+        compact_all(&shard, dir, storage).await;
     }
 }
 
-async fn compact_dir(shard: &Shard, dir: DirIndex, storage: &Storage) {
+async fn compact_all(shard: &Shard, dir: DirIndex, storage: &Storage) {
     loop {
         let replicas = shard.table.replicas().into_iter();
         let compacted = replicas

@@ -11,8 +11,12 @@ use super::shard::Shard;
 use super::table::PartitionKey;
 
 /// Waits until a directory of this shard has failed, takes it offline on all, and answers the reason.
+/// When the node stops, each shard closes what it has: a full disk that one gives up is no failure of the others.
 pub async fn watch(shard: Rc<Shard>, dir: DirIndex) -> String {
     let reason = shard.log_dirs.failed(dir).await;
+    if shard.is_stopping() {
+        return reason;
+    }
     for to in others(&shard) {
         let reason = reason.clone();
         let follow = move |shard: Rc<Shard>| async move {

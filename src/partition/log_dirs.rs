@@ -8,7 +8,8 @@
 
 use std::path::{Path, PathBuf};
 
-use storage::{LogId, PartitionLog, Sequence, Storage, StorageError};
+use runtime::task::{self, Class};
+use storage::{LogId, PartitionLog, Sequence, SpaceStage, Storage, StorageError};
 
 /// Number of a log directory, in the order of the settings; the first one has the metadata.
 pub type DirIndex = usize;
@@ -94,6 +95,14 @@ impl LogDirs {
         })
     }
 
+    /// One of the directories, if appends are slowed down in all of them.
+    pub fn all_throttled(&self) -> Option<&Storage> {
+        let is_throttled = |storage: &Storage| storage.space().0 >= SpaceStage::Throttle;
+        let mut online = self.online().map(|(_, storage)| storage);
+        let first = online.next().filter(|first| is_throttled(first))?;
+        online.all(is_throttled).then_some(first)
+    }
+
     /// Waits until a directory's journal is durable through `sequence`.
     ///
     /// # Errors
@@ -151,14 +160,23 @@ impl LogDirs {
         }
     }
 
-    /// Closes all that have not failed.
+    /// Closes all, side by side: one that hangs keeps no other from its checkpoint.
     ///
     /// # Errors
-    /// The first one's of [`Storage::close`].
+    /// Of [`Storage::close`], the first directory's before the others'. Of further ones that had failed there is none.
     pub async fn close(&self) -> Result<(), StorageError> {
+        let closing = (0..self.dirs.len()).map(|dir| {
+            let storage = self.opened(dir).cloned();
+            let close = async move { storage?.close().await };
+            (dir, task::spawn(Class::Storage, close))
+        });
         let mut outcome = Ok(());
-        for (_, storage) in self.online() {
-            outcome = outcome.and(storage.close().await);
+        for (dir, closing) in closing.collect::<Vec<_>>() {
+            let closed = closing.await.unwrap_or_else(|failed| {
+                let reason = failed.to_string();
+                Err(StorageError::Offline { reason })
+            });
+            outcome = outcome.and(self.unless_failed(dir, closed).map(drop));
         }
         outcome
     }
