@@ -61,10 +61,20 @@ impl Node {
     }
 
     fn start(&self, shards: &str) -> Broker {
+        self.try_start(shards).unwrap_or_else(|log| panic!("{log}"))
+    }
+
+    /// What a broker said that refused to start.
+    fn refused(&self) -> String {
+        let started = self.try_start("1");
+        started.err().expect("the start is refused")
+    }
+
+    fn try_start(&self, shards: &str) -> Result<Broker, String> {
         let further = format!("node.further_data_dirs={}", self.further().display());
         let flags = ["--shards", shards, "--set", &further];
         let few = ["--set", "groups.offsets_partitions=4"];
-        Broker::start_on(
+        Broker::try_start_on(
             self.root.path(),
             "127.0.0.1:0",
             &[&flags[..], &few].concat(),
@@ -561,4 +571,54 @@ fn a_further_directory_that_cannot_be_used_is_offline_from_the_start() {
         [(0, ALL.into()), (STORAGE_ERROR, BTreeSet::new())]
     );
     assert_eq!(produce(&mut raw, topic, 10), every((0, 0)));
+}
+
+#[test]
+fn without_its_metadata_a_node_does_not_start_and_deletes_nothing() {
+    let node = Node::new();
+    let metadata = node.root.path().join("data/metadata/metadata.redb");
+    assert!(node.start("1").stop().success());
+    // A first start that ended before it had metadata: there is nothing to lose.
+    fs::remove_file(&metadata).unwrap();
+    let broker = node.start("1");
+    let mut raw = broker.connect();
+    let topic = create_topic(&mut raw, "t", PARTITIONS);
+    assert_eq!(produce(&mut raw, topic, 2000), every((0, 0)));
+    broker.kill();
+
+    let copy = node.root.path().join("copy.redb");
+    fs::rename(&metadata, &copy).unwrap();
+    // The second time there is an empty one, which the first made.
+    for _ in 0..2 {
+        let error = node.refused();
+        assert!(error.contains("has logs"), "{error}");
+        assert!(error.contains("restore the metadata"), "{error}");
+    }
+    let other = Node::new();
+    assert!(other.start("1").stop().success());
+    fs::copy(
+        other.root.path().join("data/metadata/metadata.redb"),
+        &metadata,
+    )
+    .unwrap();
+    let error = node.refused();
+    assert!(error.contains("is of cluster"), "{error}");
+
+    fs::rename(&copy, &metadata).unwrap();
+    let broker = node.start("1");
+    let mut raw = broker.connect();
+    assert_eq!(end_offsets(&mut raw, "t"), every((0, 1)));
+    assert_eq!(fetch(&mut raw, topic, &ALL, 0), every((0, true)));
+}
+
+#[test]
+fn without_its_metadata_a_node_does_not_start_while_its_logs_may_be_offline() {
+    let node = Node::new();
+    assert!(node.start("1").stop().success());
+    fs::remove_file(node.root.path().join("data/metadata/metadata.redb")).unwrap();
+    node.take_away();
+    let error = node.refused();
+    assert!(error.contains("may have logs"), "{error}");
+    node.bring_back();
+    assert!(node.start("1").stop().success());
 }

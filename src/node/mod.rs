@@ -3,10 +3,11 @@
 //! Core: [`run`] is the control thread (tokio, one thread); the shards have threads of their own.
 //!
 //! Start: check the machine → lock the data directories → listen for HTTP (alive, not ready) → open the
-//! metadata log → start the shards (each replays its journal) → register this broker (a new leader
-//! epoch) → reconcile → accept (ready, once the groups are loaded).
+//! metadata log → start the shards (each replays its journal) → check that the metadata is that of the
+//! logs → register this broker (a new leader epoch) → reconcile → accept (ready, once the groups are loaded).
 //! Stop: stop accepting → finish what is in flight → flush and checkpoint every shard → end.
 
+mod cluster_check;
 pub(crate) mod data_dir;
 mod data_dirs;
 mod log_dirs;
@@ -92,20 +93,24 @@ async fn run_node(config: Arc<Config>, on_ready: impl FnOnce(Bound)) -> Result<(
     let http = tokio::spawn(http);
     let metadata_dir = config.data_dirs[0].join("metadata");
     std::fs::create_dir_all(&metadata_dir)?;
-    let (log, image) = MetadataLog::open(&metadata_dir.join("metadata.redb"))?;
+    let metadata = metadata_dir.join("metadata.redb");
+    let (log, image) = MetadataLog::open(&metadata)?;
+    cluster_check::check_same_cluster(&metadata, &image, &data_dirs.identity)?;
     let (requests, request_queue) = mailbox::channel(REQUESTS_MAX);
     let control = ControlHandle::new(requests);
     let mut shards = Shards::start(&config, &data_dirs.dirs, &topology, control).await?;
     let kafka = shards.listening;
     let is_first = state.shards.set(shards.mailboxes.clone()).is_ok();
     assert!(is_first, "shards start once");
+    let identity = &data_dirs.identity;
+    cluster_check::check_not_lost(&metadata, &image, identity, &shards.mailboxes).await?;
     let (host, port) = advertised(&config, kafka)?;
     let registration = Registration {
         id: config.node_id,
         host,
         port,
         rack: config.rack.clone(),
-        new_cluster_id: data_dirs.identity.cluster_id.clone(),
+        new_cluster_id: identity.cluster_id.clone(),
     };
     let mut controller = Controller::start(log, image, shards.mailboxes.clone(), registration)?;
     shards.follow(&controller).await?;

@@ -45,12 +45,23 @@ impl Broker {
 
     /// Starts a broker on an address, with further flags.
     pub(crate) fn start_on(directory: &Path, address: &str, flags: &[&str]) -> Broker {
+        Self::try_start_on(directory, address, flags)
+            .unwrap_or_else(|log| panic!("the broker did not start\n{log}"))
+    }
+
+    /// As [`Broker::start_on`]; what it logged if it refuses to start.
+    pub(crate) fn try_start_on(
+        directory: &Path,
+        address: &str,
+        flags: &[&str],
+    ) -> Result<Broker, String> {
         let data = directory.join("data");
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(directory.join("log"))
             .unwrap();
+        let logged_before = log.metadata().unwrap().len() as usize;
         let mut child = Command::new(env!("CARGO_BIN_EXE_streambus"))
             .arg("--data-dir")
             .arg(&data)
@@ -66,15 +77,16 @@ impl Broker {
             .unwrap();
         let mut addresses = line.split_whitespace().filter_map(|word| word.parse().ok());
         let (Some(kafka), Some(http)) = (addresses.next(), addresses.next()) else {
-            let log = std::fs::read_to_string(directory.join("log")).unwrap_or_default();
-            panic!("the broker did not start: {line}\n{log}");
+            child.wait().unwrap();
+            let log = std::fs::read(directory.join("log")).unwrap();
+            return Err(String::from_utf8_lossy(&log[logged_before..]).into_owned());
         };
-        Broker {
+        Ok(Broker {
             child,
             directory: directory.to_owned(),
             kafka,
             http,
-        }
+        })
     }
 
     /// Kills it as a power switch would end the process.
