@@ -46,6 +46,14 @@ pub(crate) enum DataDirError {
         /// Why, and what to do.
         reason: &'static str,
     },
+    /// It is a copy of another one that the settings name: which is the newer cannot be told.
+    #[error("{path} has the same directory_id as {other}: one is a copy of the other; take the copy out of node.further_data_dirs", path = path.display(), other = other.display())]
+    Copy {
+        /// The directory.
+        path: PathBuf,
+        /// The one named before it.
+        other: PathBuf,
+    },
     /// It holds somebody else's files.
     #[error("{path} is not empty and was not made by StreamBus (it holds `{found}`); choose an empty directory with --data-dir", path = path.display())]
     Foreign {
@@ -65,7 +73,7 @@ pub(crate) enum DataDirError {
 }
 
 /// What the identity file says.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     /// Version of the layout.
     pub format_version: u32,

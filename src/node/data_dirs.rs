@@ -45,17 +45,25 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<DataDirs, DataDirError> {
         .split_first()
         .expect("the settings name a data directory");
     let mut locks = vec![data_dir::lock(first)?];
+    // Before a wrong first directory is given an identity.
+    if !data_dir::is_initialized(first)
+        && let Some(used) = further.iter().find(|path| data_dir::is_initialized(path))
+    {
+        return Err(misplaced(used, FIRST_IS_NEW));
+    }
     let mut identity = data_dir::open(first, Identity::new)?;
     if identity.first_directory_id.is_some() {
         return Err(misplaced(first, NOT_FIRST));
     }
     let mut dirs = vec![(first.clone(), None)];
-    let before = identity.further.clone();
-    let mut missing = before.clone();
+    let before = identity.clone();
+    let mut missing = before.further.clone();
+    let mut found = Vec::new();
     for path in further {
         let offline = match open_further(path, &mut identity)? {
             Ok((lock, id)) => {
                 locks.push(lock);
+                refuse_copy(&mut found, &id, path)?;
                 missing.retain(|known| known.directory_id != id);
                 None
             }
@@ -66,7 +74,7 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<DataDirs, DataDirError> {
         };
         dirs.push((path.clone(), offline));
     }
-    if identity.further != before {
+    if identity != before {
         identity.write(first)?;
     }
     let unnamed = "it is the node's, and not in node.further_data_dirs";
@@ -89,9 +97,13 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<DataDirs, DataDirError> {
 }
 
 const NOT_FIRST: &str = "is a further data directory of a node, without its metadata; name it in node.further_data_dirs, behind the first one in node.data_dir";
+const FIRST_IS_NEW: &str = "is in use by a node, but node.data_dir is not: are they named in the right order, and is the disk of the first one mounted?";
 const NOT_OURS: &str = "belongs to another node, or is the first data directory of one; take it out of node.further_data_dirs";
 const FORGOTTEN: &str = "was forgotten: the first data directory does not know it any more, and its partitions may have been made anew elsewhere; take it out of node.further_data_dirs, or empty it";
 const IDENTITY_GONE: &str = "its streambus.meta is not there: is its disk mounted? A new disk in its place needs a path of its own, such as a directory below this one";
+
+/// What a directory that was used has, all or some of it.
+const USED: [&str; 5] = ["shards", "shards.old", "shards.new", "shards.next", "logs"];
 
 /// A further directory, locked, and its id; or why it cannot be used now.
 type Opened = Result<(File, String), String>;
@@ -120,6 +132,22 @@ fn open_further(path: &Path, first: &mut Identity) -> Result<Opened, DataDirErro
     Ok(Ok((lock, identity.directory_id)))
 }
 
+/// Refuses a directory that has the id of one `found` before.
+fn refuse_copy(
+    found: &mut Vec<(String, PathBuf)>,
+    id: &str,
+    path: &Path,
+) -> Result<(), DataDirError> {
+    if let Some((_, other)) = found.iter().find(|(known, _)| known == id) {
+        return Err(DataDirError::Copy {
+            path: path.to_owned(),
+            other: other.clone(),
+        });
+    }
+    found.push((id.to_owned(), path.to_owned()));
+    Ok(())
+}
+
 /// Has the first directory know a further one, and where it is.
 fn note(path: &Path, identity: &Identity, first: &mut Identity) -> Result<(), DataDirError> {
     if identity.first_directory_id.as_ref() != Some(&first.directory_id) {
@@ -133,7 +161,9 @@ fn note(path: &Path, identity: &Identity, first: &mut Identity) -> Result<(), Da
     match known.find(|known| known.directory_id == here.directory_id) {
         Some(known) if *known == here => return Ok(()),
         Some(known) => *known = here,
-        None if path.join("shards").exists() => return Err(misplaced(path, FORGOTTEN)),
+        None if USED.iter().any(|name| path.join(name).exists()) => {
+            return Err(misplaced(path, FORGOTTEN));
+        }
         None => first.further.push(here),
     }
     Ok(())
@@ -240,6 +270,11 @@ mod tests {
             );
         };
         is_misplaced(&["b", "a"], NOT_FIRST);
+        for further in ["a", "b"] {
+            is_misplaced(&["new", further], FIRST_IS_NEW);
+            assert!(!data_dir::is_initialized(&world.path("new")));
+        }
+        world.check(&["other"], &[("other", true)]);
         is_misplaced(&["other", "b"], NOT_OURS);
         is_misplaced(&["other", "a"], NOT_OURS);
         let twice = world.open(&["a", "b", "b"]);
@@ -247,7 +282,31 @@ mod tests {
         let mut first = data_dir::open(&world.path("a"), Identity::new).unwrap();
         first.further.clear();
         first.write(&world.path("a")).unwrap();
-        is_misplaced(&["a", "b"], FORGOTTEN);
+        // A change of the shard count, or whoever removes it, may have been stopped.
+        let mut present = "shards";
+        for name in ["shards", "shards.old", "shards.new", "logs"] {
+            fs::rename(world.path("b").join(present), world.path("b").join(name)).unwrap();
+            present = name;
+            is_misplaced(&["a", "b"], FORGOTTEN);
+        }
+    }
+
+    #[test]
+    fn a_copy_of_a_directory_is_refused_beside_it() {
+        let world = world();
+        fs::create_dir_all(world.path("copy")).unwrap();
+        fs::copy(
+            world.path("b/streambus.meta"),
+            world.path("copy/streambus.meta"),
+        )
+        .unwrap();
+        let refused = world.open(&["a", "b", "c", "copy"]);
+        assert!(
+            matches!(&refused, Err(DataDirError::Copy { path, other }) if *path == world.path("copy") && *other == world.path("b")),
+            "{refused:?}"
+        );
+        fs::remove_dir_all(world.path("copy")).unwrap();
+        world.check(&["a", "b", "c"], &[("a", true), ("b", true), ("c", true)]);
     }
 
     /// A stop after a new directory had its identity, and before the first one knew it.
