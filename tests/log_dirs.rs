@@ -622,3 +622,38 @@ fn without_its_metadata_a_node_does_not_start_while_its_logs_may_be_offline() {
     node.bring_back();
     assert!(node.start("1").stop().success());
 }
+
+#[test]
+fn a_directory_that_lost_its_shards_is_not_taken_for_a_new_one() {
+    let node = Node::new();
+    let broker = node.start("1");
+    let mut raw = broker.connect();
+    let topic = create_topic(&mut raw, "t", PARTITIONS);
+    assert_eq!(produce(&mut raw, topic, 2000), every((0, 0)));
+    let here = placed(&mut raw, "t").swap_remove(0).1;
+    assert!(broker.stop().success());
+
+    let aside = node.root.path().join("aside");
+    let shards = node.further().join("shards");
+    fs::rename(&shards, &aside).unwrap();
+    let broker = node.start("1");
+    let mut raw = broker.connect();
+    assert_eq!(
+        offline_dirs(&broker),
+        [node.further().display().to_string()].into()
+    );
+    assert_eq!(
+        end_offsets(&mut raw, "t"),
+        split(&here, (0, 1), (STORAGE_ERROR, -1))
+    );
+    assert!(broker.stop().success());
+    fs::rename(&aside, &shards).unwrap();
+
+    let shards = node.root.path().join("data/shards");
+    fs::rename(&shards, &aside).unwrap();
+    let error = node.refused();
+    assert!(error.contains("a directory for each shard"), "{error}");
+    fs::rename(&aside, &shards).unwrap();
+    let broker = node.start("1");
+    assert_eq!(end_offsets(&mut broker.connect(), "t"), every((0, 1)));
+}

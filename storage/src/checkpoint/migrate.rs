@@ -16,7 +16,7 @@ use super::entry::{self, EntryOwner, LogEntry};
 use super::table::{self, TableHeader, TableWriter, TablesFound};
 use crate::config::StorageConfig;
 use crate::error::StorageError;
-use crate::log_id::LogId;
+use crate::log_id::{LogId, logs_dir};
 use crate::storage::Storage;
 
 /// Memory that opening one old shard may use.
@@ -68,7 +68,8 @@ pub(crate) async fn check_not_switching(data_dir: &Path) -> Result<(), StorageEr
 /// crash interrupted. To be called before any storage is opened.
 ///
 /// # Errors
-/// [`StorageError::Io`]; [`StorageError::Corruption`] when `shards` is not numbered from 0 without gap.
+/// [`StorageError::Io`]; [`StorageError::Corruption`] when `shards` is not numbered from 0 without gap, or is not
+/// there although `logs` is.
 pub async fn shard_count_on_disk(data_dir: &Path) -> Result<Option<u32>, StorageError> {
     let dirs = ShardDirs::of(data_dir);
     if exists(&dirs.old).await? {
@@ -78,8 +79,13 @@ pub async fn shard_count_on_disk(data_dir: &Path) -> Result<Option<u32>, Storage
         remove_dir(&dirs.old, data_dir).await?;
     }
     if !exists(&dirs.current).await? {
+        check_no_logs(data_dir, &dirs).await?;
         return Ok(None);
     }
+    // A killed process may have renamed it and not synced: it has to be durable before there are logs.
+    dir::sync_dir(data_dir)
+        .await
+        .map_err(|e| StorageError::io("fsync directory", data_dir, e))?;
     let entries = dir::read_dir(&dirs.current).await;
     let entries = entries.map_err(|e| StorageError::io("read directory", &dirs.current, e))?;
     let mut shards: Vec<u32> = entries
@@ -97,7 +103,21 @@ pub async fn shard_count_on_disk(data_dir: &Path) -> Result<Option<u32>, Storage
             format!("{shards:?}"),
         ));
     }
+    if count == 0 {
+        check_no_logs(data_dir, &dirs).await?;
+    }
     Ok((count > 0).then_some(count))
+}
+
+/// Refuses logs without the tables and journals that say what is in them. A shard makes `logs` when `shards` is
+/// durable, so no crash leaves them alone.
+async fn check_no_logs(data_dir: &Path, dirs: &ShardDirs) -> Result<(), StorageError> {
+    let logs = logs_dir(data_dir);
+    if !exists(&logs).await? {
+        return Ok(());
+    }
+    let expected = "a directory for each shard, as there are logs (restore it from a backup)";
+    Err(StorageError::corruption(&dirs.current, 0, expected, "none"))
 }
 
 async fn remove_dir(path: &Path, parent: &Path) -> Result<(), StorageError> {

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use runtime::MemoryBudget;
 use runtime::sim::Disk;
+use runtime::{MemoryBudget, dir};
 use storage::{LogId, Storage, StorageError, migrate_shards, shard_count_on_disk};
 
 use crate::batches::Spec;
@@ -145,5 +145,28 @@ fn a_wrong_shard_count_is_refused() {
             })
         ));
         expect_shards(2).await;
+    });
+}
+
+#[test]
+fn logs_without_shards_are_damage() {
+    let disk = Disk::new();
+    run(&disk, make_two_shards());
+    run(&disk, async {
+        let shards = Path::new(DATA_DIR).join("shards");
+        dir::remove_dir_all(&shards).await.expect("remove");
+        for _ in 0..2 {
+            let count = shard_count_on_disk(Path::new(DATA_DIR)).await;
+            assert!(
+                matches!(count, Err(StorageError::Corruption { .. })),
+                "{count:?}"
+            );
+            // An empty one says no more.
+            dir::create_dir_all(&shards).await.expect("create");
+        }
+        let logs = Path::new(DATA_DIR).join("logs");
+        dir::remove_dir_all(&logs).await.expect("remove");
+        let count = shard_count_on_disk(Path::new(DATA_DIR)).await;
+        assert_eq!(count.expect("nothing was there"), None);
     });
 }
