@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// Version of the directory's layout (`docs/storage-format.md`).
-const FORMAT_VERSION: u32 = 1;
+/// Version of the layout of a node's only directory (`docs/storage-format.md`).
+const ONE_DIR_VERSION: u32 = 1;
+/// Version where the node has further ones, which the versions before would not look into.
+const SEVERAL_DIRS_VERSION: u32 = 2;
 const IDENTITY_FILE: &str = "streambus.meta";
 /// The identity while it is written.
 const UNFINISHED_FILE: &str = "streambus.new";
@@ -23,7 +25,7 @@ pub(crate) enum DataDirError {
     #[error("{path} is in use by another process; stop it, or choose another directory with --data-dir", path = .0.display())]
     InUse(PathBuf),
     /// It was made by another version.
-    #[error("{path} has format version {found}, this broker reads {FORMAT_VERSION}; run the version of StreamBus that made it", path = path.display())]
+    #[error("{path} has format version {found}, this broker reads {ONE_DIR_VERSION} to {SEVERAL_DIRS_VERSION}; run the version of StreamBus that made it", path = path.display())]
     Version {
         /// The directory.
         path: PathBuf,
@@ -102,7 +104,7 @@ impl Identity {
     /// The identity of a node's first directory.
     pub(super) fn new() -> Self {
         Self {
-            format_version: FORMAT_VERSION,
+            format_version: ONE_DIR_VERSION,
             cluster_id: random_id(),
             directory_id: random_id(),
             first_directory_id: None,
@@ -113,9 +115,19 @@ impl Identity {
     /// The identity of a further directory of the node.
     pub(super) fn of_further(&self) -> Self {
         Self {
+            format_version: SEVERAL_DIRS_VERSION,
             cluster_id: self.cluster_id.clone(),
             first_directory_id: Some(self.directory_id.clone()),
             ..Self::new()
+        }
+    }
+
+    /// The version to write: the first one as long as it says all.
+    pub(super) fn version_needed(&self) -> u32 {
+        if self.further.is_empty() && self.first_directory_id.is_none() {
+            ONE_DIR_VERSION
+        } else {
+            SEVERAL_DIRS_VERSION
         }
     }
 
@@ -197,7 +209,7 @@ pub(super) fn open(path: &Path, new: impl FnOnce() -> Identity) -> Result<Identi
         .and_then(toml::Value::as_integer);
     let found = version.and_then(|version| u32::try_from(version).ok());
     let found = found.ok_or_else(|| damaged("format_version is missing".to_owned()))?;
-    if found != FORMAT_VERSION {
+    if !(ONE_DIR_VERSION..=SEVERAL_DIRS_VERSION).contains(&found) {
         return Err(DataDirError::Version {
             path: path.to_owned(),
             found,

@@ -74,6 +74,7 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<DataDirs, DataDirError> {
         };
         dirs.push((path.clone(), offline));
     }
+    identity.format_version = identity.version_needed();
     if identity != before {
         identity.write(first)?;
     }
@@ -121,7 +122,7 @@ fn open_further(path: &Path, first: &mut Identity) -> Result<Opened, DataDirErro
         let identity = data_dir::open(path, || first.of_further())?;
         Ok((lock, identity))
     });
-    let (lock, identity) = match opened {
+    let (lock, mut identity) = match opened {
         Ok(opened) => opened,
         Err(error @ (DataDirError::Io { .. } | DataDirError::Damaged { .. })) => {
             return Ok(Err(error.to_string()));
@@ -129,6 +130,12 @@ fn open_further(path: &Path, first: &mut Identity) -> Result<Opened, DataDirErro
         Err(error) => return Err(error),
     };
     note(path, &identity, first)?;
+    if identity.format_version != identity.version_needed() {
+        identity.format_version = identity.version_needed();
+        if let Err(error) = identity.write(path) {
+            return Ok(Err(error.to_string()));
+        }
+    }
     Ok(Ok((lock, identity.directory_id)))
 }
 
@@ -307,6 +314,29 @@ mod tests {
         );
         fs::remove_dir_all(world.path("copy")).unwrap();
         world.check(&["a", "b", "c"], &[("a", true), ("b", true), ("c", true)]);
+    }
+
+    fn version(world: &World, name: &str) -> u32 {
+        let identity = data_dir::open(&world.path(name), Identity::new).unwrap();
+        identity.format_version
+    }
+
+    /// A version that knows one directory only would make the others' logs anew, empty.
+    #[test]
+    fn several_directories_are_a_format_of_their_own() {
+        let world = world();
+        for name in ["a", "b", "c"] {
+            assert_eq!(version(&world, name), 2, "{name}");
+            let mut identity = data_dir::open(&world.path(name), Identity::new).unwrap();
+            identity.format_version = 1;
+            identity.write(&world.path(name)).unwrap();
+        }
+        world.check(&["a", "c", "b"], &[("a", true), ("c", true), ("b", true)]);
+        for name in ["a", "b", "c"] {
+            assert_eq!(version(&world, name), 2, "{name}");
+        }
+        world.check(&["one"], &[("one", true)]);
+        assert_eq!(version(&world, "one"), 1);
     }
 
     /// A stop after a new directory had its identity, and before the first one knew it.
