@@ -235,7 +235,11 @@ pub fn check_data_dir(directory: &Path) -> Result<(), ProbeError> {
     check_directory(directory).map(drop)
 }
 
-/// Writes one block with direct I/O to a new file in `directory`.
+/// Name of the file that is written in a data directory to see whether it can be. Always the same, so that the next
+/// check removes what a killed process left.
+pub const FILE: &str = ".probe";
+
+/// Writes one block with direct I/O to a file in `directory`.
 fn check_directory(directory: &Path) -> Result<FileSystem, ProbeError> {
     let path = || directory.to_owned();
     let unusable = |source| ProbeError::DataDirectory {
@@ -244,21 +248,14 @@ fn check_directory(directory: &Path) -> Result<FileSystem, ProbeError> {
     };
     fs::create_dir_all(directory).map_err(unusable)?;
     let file_system = system::file_system(directory).map_err(unusable)?;
-    let probe = directory.join(format!(".probe-{}", std::process::id()));
-    let created = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&probe);
-    let written = created.map_err(unusable).map(drop).and_then(|()| {
-        write_direct(&probe).map_err(|source| match source.raw_os_error() {
-            Some(libc::EINVAL | libc::EOPNOTSUPP) => ProbeError::DirectIo {
-                path: path(),
-                file_system: file_system_name(file_system.magic),
-                source,
-            },
-            _ => unusable(source),
-        })
+    let probe = directory.join(FILE);
+    let written = write_direct(&probe).map_err(|source| match source.raw_os_error() {
+        Some(libc::EINVAL | libc::EOPNOTSUPP) => ProbeError::DirectIo {
+            path: path(),
+            file_system: file_system_name(file_system.magic),
+            source,
+        },
+        _ => unusable(source),
     });
     // The file is empty or one block of zeros; an error here was an error before.
     let _ = fs::remove_file(&probe);
@@ -275,9 +272,12 @@ fn is_full(error: &io::Error) -> bool {
     kind == io::ErrorKind::StorageFull || kind == io::ErrorKind::QuotaExceeded
 }
 
+/// Opens it once: another process that checks the directory may remove it meanwhile.
 fn write_direct(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new()
         .write(true)
+        .create(true)
+        .truncate(false)
         .custom_flags(libc::O_DIRECT)
         .open(path)?;
     file.write_all_at(&AlignedBuf::zeroed(BLOCK_BYTES), 0)
@@ -314,6 +314,14 @@ mod tests {
         let file_system = check_directory(&directory).unwrap();
         assert!(file_system.free_bytes > 0);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_check_left_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join(FILE), b"").unwrap();
+        check_directory(root.path()).unwrap();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use runtime::probe;
 use serde::{Deserialize, Serialize};
 
 /// Version of the layout of a node's only directory (`docs/storage-format.md`).
@@ -219,14 +220,16 @@ pub(super) fn open(path: &Path, new: impl FnOnce() -> Identity) -> Result<Identi
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), DataDirError> {
-    let entries = fs::read_dir(path).map_err(|source| DataDirError::Io {
+    let io = |source| DataDirError::Io {
         path: path.to_owned(),
         source,
-    })?;
-    for entry in entries.flatten() {
-        let found = entry.file_name().to_string_lossy().into_owned();
-        // An identity that was being written counts for nothing.
-        if !matches!(&*found, LOCK_FILE | UNFINISHED_FILE | "lost+found") {
+    };
+    for entry in fs::read_dir(path).map_err(io)? {
+        let found = entry.map_err(io)?.file_name();
+        let found = found.to_string_lossy().into_owned();
+        // What a start was writing when it was stopped counts for nothing.
+        let is_unfinished = found == UNFINISHED_FILE || found.starts_with(probe::FILE);
+        if !is_unfinished && !matches!(&*found, LOCK_FILE | "lost+found") {
             return Err(DataDirError::Foreign {
                 path: path.to_owned(),
                 found,
@@ -252,6 +255,15 @@ mod tests {
         let first = open();
         assert_eq!(open().cluster_id, first.cluster_id);
         assert_eq!(first.cluster_id.len(), 22);
+    }
+
+    #[test]
+    fn what_a_start_left_that_was_stopped_is_not_foreign() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in [".probe", ".probe-17", UNFINISHED_FILE, LOCK_FILE] {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        open(directory.path(), Identity::new).unwrap();
     }
 
     #[test]
