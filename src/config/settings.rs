@@ -175,9 +175,9 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "storage.direct_bytes",
-        bytes(4 * KIB, 1_024 * GIB),
-        "128KiB",
-        "Batches from this size on are written straight to their segment, once, and not through the journal.",
+        bytes(0, 1_024 * GIB),
+        "0",
+        "Batches from this size on are written straight to their segment, once, and not through the journal; 128KiB is a good value. 0: none are. On trial: see docs/storage-format.md before use.",
     ),
     setting(
         "storage.open_files_max",

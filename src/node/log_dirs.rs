@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use runtime::BLOCK_BYTES;
 use runtime::budget::MemoryBudget;
 use storage::{
     LogId, Storage, StorageConfig, StorageError, make_shards, migrate_shards, shard_count_on_disk,
@@ -169,6 +170,14 @@ struct Share {
     dirs: usize,
 }
 
+/// 0 in the settings: no batch is so large.
+fn direct_bytes_min(config: &Config) -> u64 {
+    match config.storage.direct_bytes_min {
+        0 => u64::MAX,
+        bytes => bytes.max(BLOCK_BYTES as u64),
+    }
+}
+
 fn storage_config(
     config: &Config,
     dir: &DataDir,
@@ -182,7 +191,7 @@ fn storage_config(
     let budget = ((budget_bytes / dirs) as u64).max(DIR_BYTES_MIN);
     let mut storage = StorageConfig {
         dirty_bytes_max: config.storage.dirty_bytes_max.min(budget / 4),
-        direct_bytes_min: config.storage.direct_bytes_min,
+        direct_bytes_min: direct_bytes_min(config),
         cache_bytes_max: budget / 2,
         read_cache_bytes_max: budget / 8,
         verify_cold_reads: config.storage.verify_cold_reads,
