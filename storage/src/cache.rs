@@ -11,7 +11,7 @@
 //! of it; each window is charged to the shard's budget. What finds no memory is read and not kept.
 //! *Source*: 2Q (Johnson and Shasha, 1994), with the second reader told from the first by where they read.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
@@ -49,8 +49,7 @@ struct CacheState {
     bytes: u64,
     /// Of them on probation.
     probation_bytes: u64,
-    /// Windows that went while they were on probation, oldest first.
-    departed: VecDeque<WindowKey>,
+    departed: Departed,
     uses: u64,
     hits: u64,
     misses: u64,
@@ -60,10 +59,51 @@ struct Ready {
     slice: Slice,
     /// When a proven one was used last; when one on probation came.
     used: u64,
-    /// The farthest place that was asked for: who asks for one before it is another reader.
-    read_to: usize,
-    is_proven: bool,
+    asked: Asked,
     _charge: Charge,
+}
+
+/// What is known of those who asked for a window. One reader asks for a place once and goes forward: who
+/// asks at or before what was asked for is another.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    /// The farthest place; none was asked for yet of a window that was read ahead.
+    read_to: Option<usize>,
+    is_proven: bool,
+}
+
+impl Asked {
+    /// `at` is asked for of the window; what went before it departed counts when it is asked for first.
+    fn note(&mut self, at: usize, key: WindowKey, departed: &mut Departed) {
+        if self.read_to.is_none() {
+            self.read_to = departed.take(key);
+        }
+        self.is_proven |= self.read_to.is_some_and(|read_to| at <= read_to);
+        self.read_to = self.read_to.max(Some(at));
+    }
+}
+
+/// Windows that went while they were on probation, with how far they were asked for, oldest first.
+#[derive(Default)]
+struct Departed(VecDeque<(WindowKey, Option<usize>)>);
+
+impl Departed {
+    fn note(&mut self, key: WindowKey, read_to: Option<usize>) {
+        let before = self.take(key);
+        self.0.push_back((key, read_to.max(before)));
+    }
+
+    /// How far a window was asked for; from now on that is not known any more.
+    fn take(&mut self, key: WindowKey) -> Option<usize> {
+        let at = self.0.iter().position(|(departed, _)| *departed == key)?;
+        self.0.remove(at)?.1
+    }
+
+    fn forget_beyond(&mut self, windows_max: u64) {
+        while self.0.len() as u64 > windows_max {
+            self.0.pop_front();
+        }
+    }
 }
 
 /// A read that is on its way, for whoever wants its result.
@@ -71,6 +111,7 @@ struct Ready {
 pub(crate) struct Load {
     done: Notify,
     result: RefCell<Option<Result<Slice, Rc<io::Error>>>>,
+    asked: Cell<Asked>,
 }
 
 impl Load {
@@ -144,73 +185,78 @@ impl ReadCache {
         if let Some(ready) = state.ready.get_mut(&key)
             && ready.slice.len() > bytes_min
         {
-            if !ready.is_proven && bytes_min < ready.read_to {
-                ready.is_proven = true;
-                state.probation_bytes -= ready.slice.backing_bytes() as u64;
-            }
-            if ready.is_proven {
+            let was_proven = ready.asked.is_proven;
+            ready.asked.note(bytes_min, key, &mut state.departed);
+            if ready.asked.is_proven {
                 ready.used = state.uses;
+                if !was_proven {
+                    state.probation_bytes -= ready.slice.backing_bytes() as u64;
+                }
             }
-            ready.read_to = ready.read_to.max(bytes_min);
             state.hits += 1;
             return Found::Ready(ready.slice.clone());
         }
-        if let Some(load) = state.loading.get(&key) {
+        let on_its_way = state.loading.get(&key).cloned();
+        let is_on_its_way = on_its_way.is_some();
+        let load = on_its_way.unwrap_or_else(|| state.begin_load(key));
+        let mut asked = load.asked.get();
+        asked.note(bytes_min, key, &mut state.departed);
+        load.asked.set(asked);
+        if is_on_its_way {
             state.hits += 1;
-            return Found::Loading(Rc::clone(load));
+            Found::Loading(load)
+        } else {
+            Found::Absent(load)
         }
-        state.misses += 1;
-        let load = Rc::new(Load::default());
-        state.loading.insert(key, Rc::clone(&load));
-        Found::Absent(load)
     }
 
-    /// Whether a window is here or on its way (for reading ahead).
-    pub(crate) fn has(&self, key: WindowKey) -> bool {
-        let state = self.state.borrow();
-        state.ready.contains_key(&key) || state.loading.contains_key(&key)
+    /// Begins to read a window ahead, unless it is here or on its way. That is no ask: whether the window
+    /// is read again is told when a reader comes for it.
+    pub(crate) fn begin_ahead(&self, key: WindowKey) -> Option<Rc<Load>> {
+        let mut state = self.state.borrow_mut();
+        let is_known = state.ready.contains_key(&key) || state.loading.contains_key(&key);
+        state.uses += 1;
+        (!is_known).then(|| state.begin_load(key))
     }
 
     /// The read of an absent window has ended.
     pub(crate) fn finish(&self, key: WindowKey, load: &Load, result: io::Result<Slice>) {
         self.state.borrow_mut().loading.remove(&key);
         if let Ok(slice) = &result {
-            self.keep(key, slice.clone());
+            self.keep(key, slice.clone(), load.asked.get());
         }
         *load.result.borrow_mut() = Some(result.map_err(Rc::new));
         load.done.notify_waiters();
     }
 
-    fn keep(&self, key: WindowKey, slice: Slice) {
+    fn keep(&self, key: WindowKey, slice: Slice, mut asked: Asked) {
         let bytes = slice.backing_bytes() as u64;
         let mut state = self.state.borrow_mut();
-        let mut is_proven = state.remove_departed(key);
         if let Some(old) = state.remove(key) {
-            is_proven |= old.is_proven;
+            asked.is_proven |= old.asked.is_proven;
+            asked.read_to = asked.read_to.max(old.asked.read_to);
         }
-        let probation_comes = if is_proven { 0 } else { bytes };
+        let probation_comes = if asked.is_proven { 0 } else { bytes };
         let probation_max = self.probation_bytes_max().saturating_sub(probation_comes);
         while state.bytes + bytes > self.bytes_max {
             if !state.evict(probation_max) {
                 return;
             }
         }
-        state.forget_departed(self.bytes_max / self.window_bytes);
+        let departed_max = self.bytes_max / self.window_bytes;
+        state.departed.forget_beyond(departed_max);
         let Some(charge) = self.budget.try_charge(bytes as usize) else {
             return;
         };
         let used = state.uses;
         state.bytes += bytes;
-        if !is_proven {
-            state.probation_bytes += bytes;
-        }
+        state.probation_bytes += probation_comes;
         state.ready.insert(
             key,
             Ready {
                 slice,
                 used,
-                read_to: 0,
-                is_proven,
+                asked,
                 _charge: charge,
             },
         );
@@ -244,7 +290,7 @@ impl ReadCache {
             if !is_kept {
                 let gone = ready.slice.backing_bytes() as u64;
                 *bytes -= gone;
-                *probation_bytes -= if ready.is_proven { 0 } else { gone };
+                *probation_bytes -= if ready.asked.is_proven { 0 } else { gone };
             }
             is_kept
         });
@@ -260,13 +306,14 @@ impl CacheState {
         let takes_proven = has_proven && (!has_probation || self.probation_bytes <= probation_max);
         let candidates = self.ready.iter();
         let oldest = candidates
-            .filter(|(_, ready)| ready.is_proven == takes_proven)
+            .filter(|(_, ready)| ready.asked.is_proven == takes_proven)
             .min_by_key(|(_, ready)| ready.used)
             .map(|(key, _)| *key);
         let Some(key) = oldest else { return false };
-        let gone = self.remove(key);
-        if gone.is_some_and(|gone| !gone.is_proven) {
-            self.departed.push_back(key);
+        if let Some(gone) = self.remove(key)
+            && !gone.asked.is_proven
+        {
+            self.departed.note(key, gone.asked.read_to);
         }
         true
     }
@@ -275,20 +322,15 @@ impl CacheState {
         let gone = self.ready.remove(&key)?;
         let bytes = gone.slice.backing_bytes() as u64;
         self.bytes -= bytes;
-        self.probation_bytes -= if gone.is_proven { 0 } else { bytes };
+        self.probation_bytes -= if gone.asked.is_proven { 0 } else { bytes };
         Some(gone)
     }
 
-    /// Whether a window went on probation not long ago; from now on that is not known any more.
-    fn remove_departed(&mut self, key: WindowKey) -> bool {
-        let at = self.departed.iter().position(|departed| *departed == key);
-        at.is_some_and(|at| self.departed.remove(at).is_some())
-    }
-
-    fn forget_departed(&mut self, windows_max: u64) {
-        while self.departed.len() as u64 > windows_max {
-            self.departed.pop_front();
-        }
+    fn begin_load(&mut self, key: WindowKey) -> Rc<Load> {
+        self.misses += 1;
+        let load = Rc::new(Load::default());
+        self.loading.insert(key, Rc::clone(&load));
+        load
     }
 }
 
@@ -318,20 +360,95 @@ mod tests {
         runtime::AlignedBuf::zeroed(WINDOW as usize).freeze()
     }
 
+    /// A reader asks for a place in a window; answers whether it was here.
+    fn ask(cache: &ReadCache, key: WindowKey, at: usize) -> bool {
+        match cache.find(key, at) {
+            Found::Ready(_) => true,
+            Found::Absent(load) => {
+                cache.finish(key, &load, Ok(window()));
+                false
+            }
+            Found::Loading(_) => panic!("nothing is on its way"),
+        }
+    }
+
     /// One reader goes through a window from its beginning to its end; answers whether it was here.
     fn read(cache: &ReadCache, number: u64) -> bool {
-        let mut is_here = true;
-        for at in [0, 1000, 2000, 3000] {
-            match cache.find(key(number), at) {
-                Found::Ready(_) => {}
-                Found::Absent(load) => {
-                    is_here = false;
-                    cache.finish(key(number), &load, Ok(window()));
-                }
-                Found::Loading(_) => panic!("nothing is on its way"),
+        let was_here = [0, 1000, 2000, 3000].map(|at| ask(cache, key(number), at));
+        was_here[0]
+    }
+
+    /// A fetch that is larger than windows asks for each of them once.
+    fn read_at_once(cache: &ReadCache, number: u64) -> bool {
+        ask(cache, key(number), 0)
+    }
+
+    fn is_here(cache: &ReadCache, number: u64) -> bool {
+        cache.state.borrow().ready.contains_key(&key(number))
+    }
+
+    #[test]
+    fn what_large_fetches_read_again_stays_amid_a_scan() {
+        let cache = cache(64);
+        for _ in 0..2 {
+            for hot in 0..32 {
+                read_at_once(&cache, hot);
             }
         }
-        is_here
+        for cold in 1000..1640 {
+            assert!(!read_at_once(&cache, cold));
+        }
+        let kept = (0..32).filter(|hot| is_here(&cache, *hot)).count();
+        assert_eq!(kept, 32, "of the hot windows");
+    }
+
+    #[test]
+    fn scans_of_many_logs_at_once_leave_what_is_read_again() {
+        let cache = cache(120);
+        for _ in 0..2 {
+            for hot in 0..60 {
+                read_at_once(&cache, hot);
+            }
+        }
+        let mut lost_before_its_ask = 0;
+        for number in 0..40 {
+            for log in 2..66 {
+                let of_log = |number| WindowKey {
+                    incarnation: log,
+                    ..key(number)
+                };
+                let was_here = ask(&cache, of_log(number), 0);
+                lost_before_its_ask += u32::from(number > 0 && !was_here);
+                if let Some(load) = cache.begin_ahead(of_log(number + 1)) {
+                    cache.finish(of_log(number + 1), &load, Ok(window()));
+                }
+            }
+        }
+        assert!(lost_before_its_ask > 1000, "{lost_before_its_ask} windows");
+        let kept = (0..60).filter(|hot| is_here(&cache, *hot)).count();
+        assert_eq!(kept, 60, "of the hot windows");
+    }
+
+    #[test]
+    fn a_window_read_ahead_is_proven_by_its_second_reader() {
+        let cache = cache(64);
+        for reader in 0..2 {
+            if let Some(load) = cache.begin_ahead(key(1)) {
+                cache.finish(key(1), &load, Ok(window()));
+            }
+            assert!(ask(&cache, key(1), 0));
+            let is_proven = cache.state.borrow().ready[&key(1)].asked.is_proven;
+            assert_eq!(is_proven, reader == 1);
+        }
+        // Also when it went between the two.
+        let load = cache.begin_ahead(key(2)).expect("it is not here");
+        cache.finish(key(2), &load, Ok(window()));
+        ask(&cache, key(2), 0);
+        assert!(cache.evict_one());
+        let load = cache.begin_ahead(key(2)).expect("it went");
+        cache.finish(key(2), &load, Ok(window()));
+        ask(&cache, key(2), 0);
+        assert!(cache.state.borrow().ready[&key(2)].asked.is_proven);
     }
 
     #[test]
@@ -386,7 +503,7 @@ mod tests {
         for number in 0..100 {
             read(&cache, number);
         }
-        let kept = (36..100).filter(|number| cache.has(key(*number))).count();
+        let kept = (36..100).filter(|number| is_here(&cache, *number)).count();
         assert_eq!(kept, 64);
     }
 

@@ -350,11 +350,8 @@ impl Log {
         let number = position / self.engine.read_cache.window_bytes() + 1;
         let at = number * self.engine.read_cache.window_bytes();
         let key = self.window_key(from, number);
-        if self.engine.read_cache.has(key) {
-            return;
-        }
         if let Source::Disk { valid_to } = self.source_of(from, at)
-            && let Found::Absent(load) = self.engine.read_cache.find(key, 0)
+            && let Some(load) = self.engine.read_cache.begin_ahead(key)
         {
             self.start_load(key, load, valid_to);
         }
