@@ -35,9 +35,44 @@ pub async fn create_dir_all(path: &Path) -> io::Result<()> {
 
 /// Makes the names in `path` durable.
 pub async fn sync_dir(path: &Path) -> io::Result<()> {
-    match sim::current() {
-        Some(world) => world.disk().sync_dir(path).await,
-        None => real::dir::sync_dir(path).await,
+    Directory::open(path).await?.sync().await
+}
+
+/// An open directory: who opens it first can tell that it could not be opened, which may be tried again,
+/// from a sync that failed, which may not.
+#[derive(Debug)]
+pub struct Directory {
+    backend: DirectoryBackend,
+}
+
+#[derive(Debug)]
+enum DirectoryBackend {
+    Real(real::dir::Directory),
+    Sim(PathBuf),
+}
+
+impl Directory {
+    /// Opens the one at `path`.
+    pub async fn open(path: &Path) -> io::Result<Directory> {
+        let backend = match sim::current() {
+            Some(world) => {
+                world.disk().open_dir(path).await?;
+                DirectoryBackend::Sim(path.to_owned())
+            }
+            None => DirectoryBackend::Real(real::dir::Directory::open(path).await?),
+        };
+        Ok(Directory { backend })
+    }
+
+    /// Makes the names in it durable.
+    pub async fn sync(&self) -> io::Result<()> {
+        match &self.backend {
+            DirectoryBackend::Real(directory) => directory.sync().await,
+            DirectoryBackend::Sim(path) => {
+                let world = sim::current().expect("a simulated directory is used in its world");
+                world.disk().sync_dir(path).await
+            }
+        }
     }
 }
 

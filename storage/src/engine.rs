@@ -211,11 +211,14 @@ impl Engine {
         }
     }
 
-    /// What the failure of work that is repeated means: a full disk is waited out, since what was to be
-    /// written is still in memory and in the journal; anything else takes this storage offline.
-    pub(crate) fn fail_unless_full(&self, error: &StorageError) {
+    /// What the failure of work that is repeated means: a full disk is waited out, and a shortage of open
+    /// files or memory, since what was to be written is still in memory and in the journal; anything else
+    /// takes this storage offline.
+    pub(crate) fn fail_unless_short(&self, error: &StorageError) {
         if error.is_disk_full() {
             self.space.note_out(error);
+        } else if error.is_shortage() {
+            self.space.note_short(error);
         } else {
             self.fail(error);
         }

@@ -13,6 +13,10 @@ use thiserror::Error;
 
 use crate::journal::JournalFailed;
 
+/// The operation of a write that is durable when it has ended: for want of space it does nothing, any
+/// other failure may be one of its sync.
+pub(crate) const WRITE_DURABLY: &str = "write durably";
+
 /// What can go wrong in a data directory.
 #[derive(Debug, Error)]
 pub enum StorageError {
@@ -181,14 +185,17 @@ impl StorageError {
         matches!(self, StorageError::DiskFull { .. })
     }
 
-    /// Whether making a file may be tried again: there was no space for it, or the process or the machine
-    /// was short of open files or memory. Never after a failed sync.
+    /// Whether it may be tried again: there was no space for it, or the process or the machine was short of
+    /// open files or memory. Never after a failed sync, nor after the shortage of a write that syncs.
     pub(crate) fn is_shortage(&self) -> bool {
         match self {
             StorageError::DiskFull { .. } => true,
             StorageError::Io {
                 operation, source, ..
-            } => !operation.contains("sync") && runtime::file::is_short_of_resources(source),
+            } => {
+                let syncs = operation.contains("sync") || *operation == WRITE_DURABLY;
+                !syncs && runtime::file::is_short_of_resources(source)
+            }
             _ => false,
         }
     }
@@ -234,6 +241,7 @@ mod tests {
         for code in [12, 23, 24, 28] {
             assert!(io("create", code), "ENOMEM, ENFILE, EMFILE, ENOSPC: {code}");
             assert!(!io("fdatasync", code));
+            assert_eq!(io(WRITE_DURABLY, code), code == 28);
         }
         assert!(!io("create", 5), "EIO");
     }

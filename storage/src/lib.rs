@@ -12,6 +12,7 @@ mod checkpoint;
 mod codec;
 mod compaction;
 mod config;
+mod directory;
 mod engine;
 mod error;
 pub mod journal;

@@ -185,6 +185,15 @@ impl Space {
         self.enter(SpaceStage::Refuse);
     }
 
+    /// A write lacked open files or memory: tried again after the next measurement. Appends go on as long as
+    /// there is room in the journal.
+    pub(crate) fn note_short(&self, error: &StorageError) {
+        tracing::warn!(%error, "too few open files or too little memory; tried again in a second");
+        self.measured.set(Some(now()));
+        self.is_wanted.set(false);
+        self.may_write.set(false);
+    }
+
     /// A write found space, or there is nothing left to write.
     pub(crate) fn note_written(&self) {
         if self.is_out.replace(false) {
@@ -223,7 +232,7 @@ impl Space {
         if self.is_wanted.get() && !self.is_out.get() {
             Some(MEASURE_INTERVAL_WANTED)
         } else {
-            is_short.then_some(MEASURE_INTERVAL)
+            (is_short || !self.may_write.get()).then_some(MEASURE_INTERVAL)
         }
     }
 

@@ -428,7 +428,7 @@ impl Storage {
         let written = checkpoint::write(engine, logs, plan).await;
         if let Err(error) = &written {
             engine.forget_checkpoint();
-            engine.fail_unless_full(error);
+            engine.fail_unless_short(error);
         }
         self.shared.generation.set(written?.generation);
         engine.space.note_written();
@@ -465,7 +465,7 @@ impl Storage {
             engine.progress.notified().await;
         }
         let result = match self.checkpoint().await {
-            Err(error) if error.is_disk_full() => {
+            Err(error) if error.is_shortage() => {
                 tracing::warn!(%error, "no checkpoint: the next start replays the journal");
                 Ok(())
             }

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use runtime::dir;
 use runtime::task::{Class, spawn};
-use runtime::time::{timeout, wall_clock_ms};
+use runtime::time::{sleep, timeout, wall_clock_ms};
 
+use crate::directory::sync_dir;
 use crate::engine::{Engine, Removal};
 use crate::error::StorageError;
 use crate::log_id::logs_dir;
@@ -67,10 +68,10 @@ fn start_writes(engine: &Rc<Engine>) {
         let Some(log) = next_log(engine) else { return };
         let task = Task::begin(engine, TaskKind::Write);
         spawn(Class::Storage, async move {
-            // An error is dealt with there: it has taken the storage offline, unless the disk is full.
+            // An error is dealt with there: it has taken the storage offline, unless it is a shortage.
             match log.write_behind().await {
                 Ok(()) => log.engine.space.note_written(),
-                Err(error) if error.is_disk_full() => log.queue_flush(),
+                Err(error) if error.is_shortage() => log.queue_flush(),
                 Err(_) => {}
             }
             drop(task);
@@ -144,13 +145,26 @@ fn start_removals(engine: &Rc<Engine>) {
         };
         let task = Task::begin(engine, TaskKind::Removal);
         spawn(Class::Background, async move {
-            match remove(&removal).await {
-                Ok(()) => removal.log.engine.space.note_freed(),
-                Err(error) => removal.log.engine.fail(&error),
-            }
+            remove_until_done(&removal).await;
             drop(task);
         })
         .detach();
+    }
+}
+
+/// Repeats a removal for which open files or memory were short; any other failure takes the storage offline,
+/// and so does a shortage when the storage is to end: the next start repeats what was decided.
+async fn remove_until_done(removal: &Removal) {
+    let engine = &removal.log.engine;
+    while !engine.is_offline() {
+        match remove(removal).await {
+            Ok(()) => return engine.space.note_freed(),
+            Err(error) if error.is_shortage() && !engine.journal.is_ending() => {
+                tracing::warn!(%error, "a removal is tried again in a second");
+                sleep(TICK).await;
+            }
+            Err(error) => engine.fail(&error),
+        }
     }
 }
 
@@ -175,6 +189,5 @@ async fn remove(removal: &Removal) -> Result<(), StorageError> {
         let removed = dir::remove_dir_all(&log_dir).await;
         removed.map_err(|e| StorageError::io("delete", &log_dir, e))?;
     }
-    let synced = dir::sync_dir(&logs_dir).await;
-    synced.map_err(|e| StorageError::io("fsync directory", &logs_dir, e))
+    sync_dir(&logs_dir).await
 }

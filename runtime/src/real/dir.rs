@@ -1,7 +1,7 @@
 //! Directories and small whole files, on the shard's helper thread.
 //!
 //! *Place*: below the face `dir`. All of it is rare; none of it may stop the shard.
-//! *Durability*: names are durable after [`sync_dir`] of their directory.
+//! *Durability*: names are durable after [`Directory::sync`] of theirs.
 
 use std::fs;
 use std::io::{self, Write};
@@ -25,9 +25,20 @@ pub(crate) async fn create_dir_all(path: &Path) -> io::Result<()> {
     run(path, fs::create_dir_all).await
 }
 
-/// Makes the names in a directory durable.
-pub(crate) async fn sync_dir(path: &Path) -> io::Result<()> {
-    run(path, |path| fs::File::open(path)?.sync_all()).await
+/// An open directory.
+#[derive(Debug)]
+pub(crate) struct Directory(Arc<fs::File>);
+
+impl Directory {
+    pub(crate) async fn open(path: &Path) -> io::Result<Self> {
+        Ok(Directory(Arc::new(run(path, fs::File::open).await?)))
+    }
+
+    /// Makes the names in it durable.
+    pub(crate) async fn sync(&self) -> io::Result<()> {
+        let file = Arc::clone(&self.0);
+        shard::current().helper().run(move || file.sync_all()).await
+    }
 }
 
 /// Number of the file system that a path is on.

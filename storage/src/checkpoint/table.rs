@@ -13,7 +13,8 @@ use runtime::{AlignedBuf, AppendBuf, BLOCK_BYTES, Durability, File, OpenMode, Sl
 
 use super::entry::{self, LogEntry};
 use crate::codec::{FieldReader, PutField, TooShort};
-use crate::error::StorageError;
+use crate::directory::sync_dir;
+use crate::error::{StorageError, WRITE_DURABLY};
 use crate::segment::block_ceil;
 
 const MAGIC: [u8; 8] = *b"SBTABLE1";
@@ -379,9 +380,7 @@ impl TableWriter {
         if self.generation <= 2
             && let Some(dir) = self.path.parent()
         {
-            dir::sync_dir(dir)
-                .await
-                .map_err(|e| StorageError::io("fsync directory", dir, e))?;
+            sync_dir(dir).await?;
         }
         Ok(())
     }
@@ -407,7 +406,7 @@ impl TableWriter {
         );
         let block = encode_header(&header).freeze();
         let written = self.file.write_at(0, block, Durability::DataSync).await;
-        written.map_err(|e| StorageError::io("write", &self.path, e))?;
+        written.map_err(|e| StorageError::io(WRITE_DURABLY, &self.path, e))?;
         Ok(header)
     }
 }

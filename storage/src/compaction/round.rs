@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use protocol::record_batch::BatchView;
-use runtime::{Charge, dir};
+use runtime::Charge;
 
 use super::cleanable::Cleanable;
 use super::filter::{DECOMPRESSED_BYTES_MAX, Filter, Rules, Scratch};
@@ -23,6 +23,7 @@ use super::transactions::Outcomes;
 use super::{Cleaner, Counted};
 use crate::checkpoint::entry::SegmentPosition;
 use crate::config::{CompactionConfig, SEGMENT_BYTES_LIMIT};
+use crate::directory::sync_dir;
 use crate::error::StorageError;
 use crate::partition_log::producers::LastWrite;
 use crate::partition_log::swap::Swap;
@@ -342,9 +343,7 @@ impl<'a> Round<'a> {
             come.push(self.judge(output.finish().await)?);
         }
         self.check()?;
-        let dir = self.log.dir();
-        let synced = dir::sync_dir(&dir).await;
-        let synced = synced.map_err(|e| StorageError::io("fsync directory", &dir, e));
+        let synced = sync_dir(&self.log.dir()).await;
         self.judge(self.log.settle(synced))?;
         let synced = sync_logs_dir(&self.log.engine).await;
         self.log.settle(synced)?;

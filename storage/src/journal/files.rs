@@ -28,6 +28,7 @@ use super::format::{FILLER, JournalId, encode_file_header};
 use super::replay::Replayed;
 use super::scan::Found;
 use super::{JournalConfig, Shared};
+use crate::directory::sync_dir;
 use crate::error::StorageError;
 
 /// Size of the very first file, so that a first start is quick; it is not used twice.
@@ -358,9 +359,7 @@ impl Files {
         file.write_at(0, header.freeze(), Durability::DataSync)
             .await
             .map_err(io("write"))?;
-        dir::sync_dir(&self.dir)
-            .await
-            .map_err(io("fsync directory of"))?;
+        sync_dir(&self.dir).await?;
         Ok(JournalFile {
             number,
             path: path.into(),

@@ -30,7 +30,7 @@ use super::state::LogState;
 use super::write_behind::{NextWrite, sync_logs_dir};
 use super::{Condition, FileWork, Log};
 use crate::checkpoint::entry::SegmentPosition;
-use crate::error::StorageError;
+use crate::error::{StorageError, WRITE_DURABLY};
 use crate::journal::{Premise, RecordView, Sequence};
 use crate::segment::batch_header::{BatchHeader, HEADER_BYTES};
 use crate::segment::files::FileKind;
@@ -170,9 +170,9 @@ impl Log {
                 Ok(()) => self.engine.space.note_written(),
                 // Who closes must come to an end: nothing that rests on this is acknowledged.
                 Err(error) if self.engine.journal.is_ending() => self.engine.fail(error),
-                Err(error) => self.engine.fail_unless_full(error),
+                Err(error) => self.engine.fail_unless_short(error),
             }
-            if result.is_err_and(|error| error.is_disk_full()) {
+            if result.is_err_and(|error| error.is_shortage()) {
                 time::sleep(RETRY).await;
             }
             // Who waits for the files comes first.
@@ -220,7 +220,7 @@ impl Log {
                 continue;
             };
             let path = || self.path_of(name, FileKind::Segment);
-            let written = written.map_err(|e| StorageError::io("write", &path(), e));
+            let written = written.map_err(|e| StorageError::io(WRITE_DURABLY, &path(), e));
             // Behind one that failed nothing counts (D2).
             result = result.and(written);
             if result.is_ok() {

@@ -233,6 +233,7 @@ impl Log {
         let bytes = state.chunks.clear() as u64;
         self.engine.release_chunk_bytes(bytes);
         // Nothing is left to be written either.
+        self.derived_due.borrow_mut().clear();
         for segment in &mut state.segments {
             segment.written = segment.bytes();
         }

@@ -89,7 +89,7 @@ impl Log {
         };
         self.sync_to(end).await?;
         let synced = sync_logs_dir(&self.engine).await;
-        self.fail_on_error(synced)?;
+        self.settle(synced)?;
         let cut = self.plan_cut(to).await?;
         let producers = self.producers_before(to).await?;
         let (entry, dropped) = self.encode_cut(&cut, producers);

@@ -3,7 +3,8 @@
 //! *Place*: tasks of the write-behind and of checkpoints. *Invariants*: **I1** only full blocks are
 //! written, and the last block of a sealed segment; each once, straight out of the tail chunks.
 //! **I2** one task at a time works on a log's files ([`Log::file_work`]). **I3** a failed write or
-//! fdatasync takes the storage offline; but a write for which the disk has no room is repeated, as it was. *Durability*: after [`Log::sync_to`] the bytes asked for,
+//! fdatasync takes the storage offline; but a write for which there is no room on the disk, or are no open
+//! files, is repeated, as it was. *Durability*: after [`Log::sync_to`] the bytes asked for,
 //! and the directory entries of their files, survive a power loss (but `logs/` itself, which the
 //! checkpoint fsyncs once for all logs).
 
@@ -15,6 +16,7 @@ use runtime::{BLOCK_BYTES, Durability, File, OpenMode, Slice, dir};
 use super::state::LogState;
 use super::{Condition, FileWork, Log};
 use crate::checkpoint::entry::SegmentPosition;
+use crate::directory::sync_dir;
 use crate::error::StorageError;
 use crate::log_id::logs_dir;
 use crate::segment::files::{FileKind, rewritten_segment};
@@ -87,14 +89,14 @@ impl Log {
         result
     }
 
-    /// Passes `result` on; an error takes the storage offline, unless the disk is full: then the same is
+    /// Passes `result` on; an error takes the storage offline, unless it is a shortage: then the same is
     /// written again later. What a log needs that is deleted by now does not matter.
     pub(crate) fn settle(&self, result: Result<(), StorageError>) -> Result<(), StorageError> {
         if self.condition.get() == Condition::Deleted {
             return Ok(());
         }
         if let Err(error) = &result {
-            self.engine.fail_unless_full(error);
+            self.engine.fail_unless_short(error);
         }
         result
     }
@@ -141,10 +143,7 @@ impl Log {
             .await
             .map_err(|e| StorageError::io("fdatasync", &path(), e))?;
         if !is_linked {
-            let dir = self.dir();
-            dir::sync_dir(&dir)
-                .await
-                .map_err(|e| StorageError::io("fsync directory", &dir, e))?;
+            sync_dir(&self.dir()).await?;
         }
         self.with_segment(segment_base, |segment| {
             // A truncation may have moved `written` back; it waits for this task, so it has not.
@@ -257,6 +256,10 @@ impl Log {
     /// Writes what is derived from the segments that were written; what fails stays due.
     pub(super) async fn write_derived(self: &Rc<Self>) -> Result<(), StorageError> {
         loop {
+            // The directory of a deleted log would be made again, and stay.
+            if self.condition.get() == Condition::Deleted || self.engine.is_offline() {
+                return Ok(());
+            }
             let due = self.derived_due.borrow().last().copied();
             let Some(name) = due else { return Ok(()) };
             if self.state.borrow().segment_named(name).is_some() {
@@ -344,8 +347,7 @@ impl Log {
                 }
             }
         }
-        let synced = dir::sync_dir(&log_dir).await;
-        synced.map_err(|e| StorageError::io("fsync directory", &log_dir, e))
+        sync_dir(&log_dir).await
     }
 
     /// Deletes files of rewritten segments that the log does not have: a stop came before the swap.
@@ -441,13 +443,64 @@ pub(crate) async fn sync_logs_dir(engine: &crate::engine::Engine) -> Result<(), 
     let made = engine.log_dirs_made.get();
     // Compared by count: another task's fsync may be under way, and has not ended.
     if engine.log_dirs_synced.get() < made {
-        let dir = logs_dir(&engine.data_dir);
-        dir::sync_dir(&dir)
-            .await
-            .map_err(|e| StorageError::io("fsync directory", &dir, e))?;
+        sync_dir(&logs_dir(&engine.data_dir)).await?;
         engine
             .log_dirs_synced
             .set(engine.log_dirs_synced.get().max(made));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use protocol::record_batch::{BatchBuilder, BatchOptions};
+    use runtime::MemoryBudget;
+    use runtime::sim::Simulation;
+
+    use super::*;
+    use crate::{LogConfig, LogId, Storage, StorageConfig};
+
+    /// A task that had waited for the log's files while they were removed made the directory again.
+    #[test]
+    fn what_is_derived_from_a_deleted_log_is_not_written() {
+        let disk = runtime::sim::Disk::new();
+        let program = async {
+            let config = StorageConfig::default();
+            let opened = Storage::open(Path::new("/data"), 0, config, MemoryBudget::new(64 << 20));
+            let (storage, _) = opened.await.expect("open");
+            let id = LogId {
+                topic: [1; 16],
+                partition: 0,
+            };
+            let created = storage.create_log(id, LogConfig::default()).await;
+            let log = Rc::clone(&created.expect("create").log);
+            let batch = batch();
+            for _ in 0..BLOCK_ENTRIES + 2 {
+                let log = super::super::PartitionLog::from(Rc::clone(&log));
+                log.reserve(batch.len()).await.expect("room");
+                log.append(&batch, 0, 0).expect("append");
+            }
+            log.write_behind().await.expect("write");
+            let name = log.state.borrow().segments[0].name();
+            log.derived_due.borrow_mut().push(name);
+            storage.delete_log(id).await.expect("delete");
+            assert!(log.derived_due.borrow().is_empty(), "it is forgotten");
+            log.engine.wait_for_removals().await.expect("removed");
+            log.derived_due.borrow_mut().push(name);
+            log.with_segment(0, |segment| segment.index_blocks = Some(0));
+            assert!(log.next_index_block(0).is_some(), "there would be a block");
+            log.write_behind().await.expect("nothing to write");
+            assert!(!dir::exists(&log.dir()).await.expect("look"));
+        };
+        Simulation::new(1).disk(&disk).run(program).value();
+    }
+
+    /// Large enough for an index entry of its own.
+    fn batch() -> Vec<u8> {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.push(0, None, Some(&vec![7; 66_000]), &[]);
+        builder.build().expect("a batch")
+    }
 }

@@ -58,12 +58,14 @@ fn count(kind: OpKind, seed: u64) -> u64 {
         writes,
         syncs,
         metadata,
+        opens,
     } = disk.counts();
     match kind {
         OpKind::Read => reads,
         OpKind::Write => writes,
         OpKind::Sync => syncs,
         OpKind::Metadata => metadata,
+        OpKind::Open => opens,
     }
 }
 
@@ -420,4 +422,47 @@ fn derived_files_that_find_no_space_are_written_later() {
         }
     }
     assert!(!producer_files(15, None).0.is_empty());
+}
+
+/// No file and no directory can be opened for a while: what was to be written or removed is, after.
+#[test]
+fn a_shortage_of_descriptors_is_waited_out() {
+    for kind in [OpKind::Open, OpKind::Metadata] {
+        let disk = Disk::new();
+        let inner = disk.clone();
+        let content = run(&disk, async move {
+            let storage = open().await;
+            let config = LogConfig {
+                retention_bytes: None,
+                ..small_log()
+            };
+            let kept = storage.create_log(log_id(1), config.clone()).await;
+            let kept = kept.expect("create");
+            let gone = storage.create_log(log_id(2), config).await.expect("create");
+            let mut content = Vec::new();
+            for number in 0..20 {
+                content.extend(append(&storage, &kept, Spec::new(number, 1, 5000)).await);
+                append(&storage, &gone, Spec::new(number, 1, 5000)).await;
+            }
+            storage.checkpoint().await.expect("checkpoint");
+            let before = inner.used_bytes();
+            inner.fail_one_in(kind, 1, Fault::Emfile);
+            storage.delete_log(log_id(2)).await.expect("delete");
+            for number in 20..30 {
+                content.extend(append(&storage, &kept, Spec::new(number, 1, 5000)).await);
+            }
+            sleep(Duration::from_secs(20)).await;
+            inner.heal();
+            sleep(Duration::from_secs(20)).await;
+            storage.checkpoint().await.expect("all that was put off");
+            assert!(inner.used_bytes() < before, "{kind:?}: the log is removed");
+            storage.close().await.expect("close");
+            content
+        });
+        let read = run(&disk.crash(1), async {
+            let log = open().await.log(log_id(1)).expect("log 1");
+            crate::world::read_all(&log, 20_000, log.log_end_offset()).await
+        });
+        assert!(read.expect("read") == content, "{kind:?}");
+    }
 }

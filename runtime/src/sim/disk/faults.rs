@@ -18,8 +18,10 @@ pub enum OpKind {
     Write,
     /// `sync_data`, and the sync inside `write_file_atomic`.
     Sync,
-    /// Everything that changes names or sizes, and `sync_dir`.
+    /// Everything that changes names or sizes, and the sync of a directory.
     Metadata,
+    /// Opening what exists: a file, or a directory that is to be synced.
+    Open,
 }
 
 /// What an operation suffers.
@@ -47,6 +49,8 @@ pub struct OpCounts {
     pub syncs: u64,
     /// Changes of names and sizes, and syncs of directories.
     pub metadata: u64,
+    /// Files and directories opened that exist.
+    pub opens: u64,
 }
 
 impl OpCounts {
@@ -61,6 +65,7 @@ impl OpCounts {
             OpKind::Write => &mut self.writes,
             OpKind::Sync => &mut self.syncs,
             OpKind::Metadata => &mut self.metadata,
+            OpKind::Open => &mut self.opens,
         };
         *counter += 1;
         *counter - 1
@@ -125,7 +130,8 @@ impl Faults {
     pub(super) fn begin(&mut self, kind: OpKind, random: &mut super::Random) -> Verdict {
         let mutations = self.counts.mutations();
         let number = self.counts.count(kind);
-        let crash = kind != OpKind::Read && self.crash_at.is_some_and(|at| mutations >= at);
+        let is_mutation = !matches!(kind, OpKind::Read | OpKind::Open);
+        let crash = is_mutation && self.crash_at.is_some_and(|at| mutations >= at);
         let sown = self.one_in.get(&kind).copied();
         let sown = sown
             .filter(|(cases, _)| random.chance(1, *cases))

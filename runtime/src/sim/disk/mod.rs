@@ -143,6 +143,7 @@ impl Disk {
             OpKind::Write => counts.writes,
             OpKind::Sync => counts.syncs,
             OpKind::Metadata => counts.metadata,
+            OpKind::Open => counts.opens,
         };
         state.faults.planned.insert((kind, begun + number), fault);
     }

@@ -145,6 +145,7 @@ impl Disk {
     pub(crate) async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {
         let handle = match mode {
             OpenMode::Read | OpenMode::ReadWrite => {
+                self.begin_open().await?;
                 let found = self.state.borrow().lookup_file(path);
                 self.later(move |_| found)
                     .await
@@ -159,6 +160,17 @@ impl Disk {
         Ok(SimFile {
             handle: Rc::new(handle),
         })
+    }
+
+    async fn begin_open(&self) -> io::Result<()> {
+        let verdict = self.begin(OpKind::Open).await;
+        verdict.error().map_or(Ok(()), Err)
+    }
+
+    /// Whether the directory can be opened; it is synced by its name.
+    pub(crate) async fn open_dir(&self, path: &Path) -> io::Result<()> {
+        self.begin_open().await?;
+        self.state.borrow().lookup_directory(path).map(drop)
     }
 
     fn handle(&self, node: NodeId, mode: OpenMode) -> Handle {
