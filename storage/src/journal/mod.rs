@@ -159,6 +159,9 @@ struct Shared {
     is_ending: Cell<bool>,
     ending: Notify,
     is_closing: Cell<bool>,
+    /// Nothing is written any more.
+    has_writer_ended: Cell<bool>,
+    writer_ended: Notify,
     counts: RefCell<JournalCounts>,
 }
 
@@ -214,6 +217,8 @@ impl Journal {
             is_ending: Cell::new(false),
             ending: Notify::new(),
             is_closing: Cell::new(false),
+            has_writer_ended: Cell::new(false),
+            writer_ended: Notify::new(),
             counts: RefCell::default(),
         });
         let mut writer = writer::Writer::new(&shared, &replayed);
@@ -408,6 +413,9 @@ impl Journal {
         let ended = self.end().await;
         // Failed or not, nothing touches the directory afterwards.
         self.0.files.ended().await;
+        while !self.0.has_writer_ended.get() {
+            self.0.writer_ended.notified().await;
+        }
         ended
     }
 
@@ -443,6 +451,7 @@ impl Shared {
         self.waiters.wake_all();
         self.room.notify_waiters();
         self.files.wanted.notify_one();
+        self.work.notify_one();
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Writer {
     previous_crc: u32,
     /// Records wait for their group; before that a start waits, and is better told that the disk is full.
     has_started: bool,
-    /// The journal ends: space was asked for once more.
+    /// The journal ends: space was asked for once more, for what is being written.
     has_asked_last: bool,
 }
 
@@ -62,10 +62,10 @@ impl Writer {
         .await
     }
 
-    /// Writes groups until the journal is closed or fails.
+    /// Writes groups until the journal is closed or fails, by its own doing or another's.
     pub(super) async fn run(mut self) {
         self.has_started = true;
-        loop {
+        while self.shared.failed.borrow().is_none() {
             // One behind which there is another is full.
             if self.shared.gathering.borrow().len() == 1 {
                 task::lull(GATHERING_TURNS).await;
@@ -147,6 +147,7 @@ impl Writer {
                 }
             }
         }
+        self.has_asked_last = false;
         shared.counts.borrow_mut().count(bytes, time::now() - begun);
         self.previous_crc = crc;
         if shared.files.advance() {
@@ -219,5 +220,7 @@ impl Drop for Writer {
         if std::thread::panicking() {
             self.shared.fail("its writer panicked".to_owned());
         }
+        self.shared.has_writer_ended.set(true);
+        self.shared.writer_ended.notify_waiters();
     }
 }

@@ -1,5 +1,7 @@
 //! Failed operations: everybody is told, nothing is retried, nothing that was answered is lost.
 
+use std::rc::Rc;
+
 use runtime::sim::Disk;
 use runtime::sim::disk::{Fault, OpKind};
 use runtime::task::{Class, spawn};
@@ -219,6 +221,72 @@ fn a_file_that_cannot_be_made_for_want_of_descriptors_is_tried_again() {
         }
         inner.heal();
         journal.close().await.expect("close");
+    });
+}
+
+/// The directory could not be opened, which was taken for a sync that failed.
+#[test]
+fn a_directory_that_cannot_be_opened_for_its_sync_is_tried_again() {
+    let disk = Disk::new();
+    let inner = disk.clone();
+    run(&disk, async move {
+        let (journal, ..) = open(1).await;
+        inner.fail_one_in(OpKind::Open, 1, Fault::Emfile);
+        let mut number = 0;
+        while journal.has_room(4000) {
+            number += 1;
+            commit(&journal, number, 4000).await;
+        }
+        settle().await;
+        assert!(!journal.has_room(4000), "no file can be made");
+        commit(&journal, number + 1, 100).await;
+        inner.heal();
+        journal.room(4000).await.expect("a file is made");
+        commit(&journal, number + 2, 4000).await;
+        journal.close().await.expect("close");
+    });
+}
+
+/// Space is asked for once more for each write of a close, not for the first of them only.
+#[test]
+fn a_close_asks_for_space_again_after_it_found_some() {
+    let disk = Disk::new();
+    let inner = disk.clone();
+    run(&disk, async move {
+        let (journal, ..) = open(1).await;
+        commit(&journal, 1, 100).await;
+        settle().await;
+        // The group while the journal runs, once more in the close, and then the mark of the end.
+        for attempt in [0, 1, 3] {
+            inner.fail_nth(OpKind::Write, attempt, Fault::Enospc);
+        }
+        append(&journal, 2, 100);
+        runtime::time::sleep(RETRY / 2).await;
+        let writes = inner.counts().writes;
+        journal.close().await.expect("close");
+        assert_eq!(inner.counts().writes, writes + 4);
+    });
+    let report = run(&disk.kill(), async { open(1).await.1 });
+    assert!(report.was_closed);
+}
+
+/// The writer waited for work for ever, and its files stayed open.
+#[test]
+fn a_close_after_a_failure_ends_the_writer() {
+    let disk = Disk::new();
+    let inner = disk.clone();
+    run(&disk, async move {
+        let (journal, ..) = open(1).await;
+        settle().await;
+        inner.fail_one_in(OpKind::Metadata, 1, Fault::Eio);
+        let mut number = 0;
+        while journal.room(4000).await.is_ok() {
+            number += 1;
+            append(&journal, number, 4000);
+        }
+        journal.close().await.expect_err("no file could be made");
+        settle().await;
+        assert_eq!(Rc::strong_count(&journal.0), 1, "nobody else holds it");
     });
 }
 
