@@ -2,7 +2,7 @@
 //!
 //! *Place*: one background task of a storage, if it is on. *Core*: the storage's shard. *Invariants*: **I1** it
 //! changes nothing: damage is logged, counted, and stays. **I2** what changed while it was read (a segment
-//! that was deleted, cut or replaced) is no damage. *Limits*: `scrub_bytes_per_second`; one window of
+//! that was deleted, cut or replaced) is no damage, nor is a shortage of open files or memory. *Limits*: `scrub_bytes_per_second`; one window of
 //! direct reads in memory, [`LISTED_MAX`] damaged places of a segment; no file of the bounded set of open ones,
 //! and none for more than a second after it was deleted.
 
@@ -152,7 +152,7 @@ fn next_sealed(log: &Log, after: Option<i64>) -> Option<SegmentExtent> {
 async fn scrub_segment(log: &Rc<Log>, extent: SegmentExtent) {
     let engine = &log.engine;
     let truncations = log.state.borrow().truncations;
-    let (walked, is_wanted) = (Rc::clone(log), move |log: &Log| {
+    let (walked_log, is_wanted) = (Rc::clone(log), move |log: &Log| {
         let has_ended = log.engine.is_offline() || log.engine.is_closing.get();
         !has_ended && is_unchanged(log, extent, truncations)
     });
@@ -163,13 +163,17 @@ async fn scrub_segment(log: &Rc<Log>, extent: SegmentExtent) {
         memory: Vec::new(),
         background: Some(Background {
             bytes_per_second: engine.config.scrub_bytes_per_second,
-            is_wanted: Box::new(move || is_wanted(&walked)),
+            is_wanted: Box::new(move || is_wanted(&walked_log)),
         }),
     };
     let mut damages = Damages::default();
     let mut sink = |item: Item<'_>| damages.note(&item);
-    source.walk(extent.base_offset, &mut sink).await;
-    if !is_wanted(log) {
+    let walked = source.walk(extent.base_offset, &mut sink).await;
+    if walked.was_short {
+        let file = source.path.display();
+        tracing::warn!(%file, "left to the next round: too few open files or too little memory");
+    }
+    if walked.was_short || !is_wanted(log) {
         return;
     }
     let add = |counter: &Cell<u64>, amount| counter.set(counter.get() + amount);

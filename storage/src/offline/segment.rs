@@ -74,6 +74,8 @@ pub(crate) struct Walked {
     pub(super) next_offset: i64,
     /// Nothing was damaged: the index is complete.
     pub(super) is_whole: bool,
+    /// It ended early for want of open files or memory, which says nothing about the file.
+    pub(crate) was_short: bool,
 }
 
 impl Source {
@@ -89,9 +91,13 @@ impl Source {
             index: Vec::new(),
             next_offset: offset_min,
             is_whole: false,
+            was_short: false,
         };
         match self.walk_batches(&mut walked, sink).await {
             Ok(is_whole) => walked.is_whole = is_whole,
+            Err(error) if self.background.is_some() && error.is_shortage() => {
+                walked.was_short = true;
+            }
             Err(error) => super::report(&error, sink),
         }
         walked
@@ -120,14 +126,15 @@ impl Source {
             };
             let (bytes, crc) = reader.batch(position, batch.bytes).await?;
             let is_right = crc == batch.crc;
-            if !is_right && self.bytes.is_none() && position + batch.bytes == reader.end {
+            let next = position + batch.bytes;
+            // The last batch of a file that was being written, before space that was allocated ahead.
+            if !is_right && self.bytes.is_none() && reader.is_empty_from(next).await? {
                 break;
             }
             if !is_right {
                 is_whole = false;
                 let expected = format!("batch CRC {}", batch.crc);
                 // Its length may be what is wrong with it: believed only if a batch follows.
-                let next = position + batch.bytes;
                 let follows = next == reader.end
                     || match self.header(&mut reader, next, batch.next_offset()).await {
                         Ok(_) => true,
@@ -263,6 +270,19 @@ impl<'s> Reader<'s> {
             at += part.len() as u64;
         }
         Ok((Vec::new(), crc))
+    }
+
+    /// Whether there is nothing but zeros from `position` on.
+    async fn is_empty_from(&mut self, position: u64) -> Result<bool, StorageError> {
+        let mut at = position;
+        while at < self.end {
+            let part = self.bytes(at, WINDOW_BYTES).await?;
+            if part.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            at += part.len() as u64;
+        }
+        Ok(true)
     }
 
     /// `len` bytes from `position`, fewer at the end.

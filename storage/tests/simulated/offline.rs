@@ -193,6 +193,33 @@ fn a_log_is_looked_at_alone() {
     assert!((15..20).contains(&seen.batches[&1].len()) && seen.ends == 1);
 }
 
+/// The newest file of a copy ends in a batch that was not all written, before space allocated ahead.
+#[test]
+fn a_torn_batch_before_zeros_is_the_end_of_a_log_looked_at_alone() {
+    let disk = one_log(20);
+    let dir = first_log_segment(0)
+        .parent()
+        .expect("a log's directory")
+        .to_path_buf();
+    let batches = look(&disk, &dir).expect("a log").batches[&1].clone();
+    let copy = Path::new("/elsewhere").join(dir.file_name().expect("a name"));
+    let file = copy.join("00000000000000000000.log");
+    let mut bytes: Vec<u8> = batches[..3].iter().flat_map(|(_, b)| b.clone()).collect();
+    let torn_at = bytes.len();
+    let torn = &batches[3].1;
+    bytes.extend_from_slice(&torn[..torn.len() / 2]);
+    bytes.resize(torn_at + torn.len() + (2 << 20), 0);
+    disk.write(&file, &bytes);
+    let seen = look(&disk, &copy).expect("a log's directory");
+    assert!(seen.damage.is_empty(), "{:?}", seen.damage);
+    assert_eq!((seen.batches[&1].len(), seen.ends), (3, 1));
+    // Something behind it: that was no tail.
+    *bytes.last_mut().expect("zeros") = 1;
+    disk.write(&file, &bytes);
+    let seen = look(&disk, &copy).expect("a log's directory");
+    assert_eq!(seen.damage, [(file, torn_at as u64)]);
+}
+
 #[test]
 fn what_is_no_directory_of_ours_is_refused() {
     let disk = Disk::new();

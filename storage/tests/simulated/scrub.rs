@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use runtime::sim::Disk;
+use runtime::sim::disk::{Fault, OpKind};
 use runtime::time::sleep;
 use storage::{PartitionLog, Storage, StorageConfig, StorageError};
 
@@ -153,4 +154,25 @@ fn a_segment_that_is_deleted_under_the_scrubber_is_no_damage() {
             storage.close().await.expect("close");
         });
     }
+}
+
+/// A file that cannot be opened for want of descriptors is looked at in the next round.
+#[test]
+fn a_shortage_of_descriptors_is_no_damage() {
+    let disk = Disk::new();
+    run(&disk, fill());
+    let short = disk.clone();
+    run(&disk, async move {
+        let (storage, logs) = open_scrubbing().await;
+        let sealed: usize = logs.iter().map(|log| log.segment_count() - 1).sum();
+        short.fail_one_in(OpKind::Open, 1, Fault::Emfile);
+        sleep(HOUR).await;
+        let before = storage.counts().scrubbed_segments;
+        assert!(before < sealed as u64, "some could not be opened");
+        assert_eq!(storage.counts().corruptions, 0);
+        short.heal();
+        sleep(25 * HOUR).await;
+        assert_eq!(storage.counts().scrubbed_segments, before + sealed as u64);
+        storage.close().await.expect("close");
+    });
 }
