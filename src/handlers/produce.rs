@@ -41,7 +41,8 @@ struct Elsewhere {
     work: Vec<(PartitionKey, Slice)>,
     /// Where each belongs in the answer: topic, partition.
     places: Vec<(usize, usize)>,
-    outcomes: Option<oneshot_remote::Receiver<Vec<Outcome>>>,
+    /// What became of them, and how long the last one should have waited for its turn.
+    outcomes: Option<oneshot_remote::Receiver<(Vec<Outcome>, Duration)>>,
 }
 
 /// A request whose batches are appended, or on their way to their owners.
@@ -50,6 +51,8 @@ struct Appended {
     response: ProduceResponse<'static>,
     /// What the producer waits for on this shard.
     awaited: Awaited,
+    /// How long it has waited for its turn.
+    waited: Duration,
     /// By shard; empty when all is here.
     elsewhere: Vec<Elsewhere>,
 }
@@ -88,6 +91,7 @@ async fn append_all(context: &Context<'_>, request: &ProduceRequest<'_>, rules: 
     let mut appended = Appended {
         response: ProduceResponse::default(),
         awaited: Awaited::default(),
+        waited: Duration::ZERO,
         elsewhere: Vec::new(),
     };
     let mut waited = Duration::ZERO;
@@ -111,8 +115,8 @@ async fn append_all(context: &Context<'_>, request: &ProduceRequest<'_>, rules: 
                 Ok((key, owner)) if owner == shard.id => {
                     let outcome = match find(shard, key) {
                         Ok(replica) => {
-                            let dir = Some(replica.dir);
-                            wait_for_turn(shard, dir, records.len(), &mut waited).await;
+                            let turn = turn(shard, replica.dir, records.len());
+                            slow_down(shard, turn, &mut waited).await;
                             append(shard, &replica, records, rules).await
                         }
                         Err(refused) => Err(refused),
@@ -121,8 +125,6 @@ async fn append_all(context: &Context<'_>, request: &ProduceRequest<'_>, rules: 
                     tell(&mut part, outcome);
                 }
                 Ok((key, owner)) => {
-                    // Here, and not at its owner: what is sent there is appended in order.
-                    wait_for_turn(shard, None, records.len(), &mut waited).await;
                     appended
                         .elsewhere
                         .resize_with(shard.count(), Elsewhere::default);
@@ -139,7 +141,7 @@ async fn append_all(context: &Context<'_>, request: &ProduceRequest<'_>, rules: 
             partition_responses: parts,
         });
     }
-    appended.response.throttle_time_ms = milliseconds(waited);
+    appended.waited = waited;
     appended
 }
 
@@ -174,18 +176,16 @@ fn find(shard: &Shard, key: PartitionKey) -> Result<Rc<Replica>, Refused> {
     replica.map_err(|code| Refused::new(code, ""))
 }
 
-/// Waits, while the disk is nearly full, until so many bytes may be appended to `dir`. Later requests of the
-/// connection wait behind this one, and the client is told, as with Kafka's quotas (KIP-219). Without a
-/// directory it is one that another shard knows: then there is nothing to wait for unless all are nearly full.
-async fn wait_for_turn(shard: &Shard, dir: Option<DirIndex>, bytes: usize, waited: &mut Duration) {
-    let log_dirs = &shard.log_dirs;
-    let paced = match dir {
-        Some(dir) => log_dirs.opened(dir).ok(),
-        None => log_dirs.all_throttled(),
-    };
-    let wait = paced.map(|storage| storage.pace(bytes as u64));
-    let patience = THROTTLE_MAX.saturating_sub(*waited);
-    let wait = wait.unwrap_or_default().min(patience);
+/// How long an append of `bytes` to a directory of this shard has to wait for its turn: the disk is nearly full.
+fn turn(shard: &Shard, dir: DirIndex, bytes: usize) -> Duration {
+    let storage = shard.log_dirs.opened(dir).ok();
+    storage.map_or(Duration::ZERO, |storage| storage.pace(bytes as u64))
+}
+
+/// Waits for a turn. Later requests of the connection wait behind this one, and the client is told, as with
+/// Kafka's quotas (KIP-219).
+async fn slow_down(shard: &Shard, turn: Duration, waited: &mut Duration) {
+    let wait = turn.min(THROTTLE_MAX.saturating_sub(*waited));
     if wait.is_zero() {
         return;
     }
@@ -221,9 +221,14 @@ async fn forward(shard: &Rc<Shard>, to: usize, batches: &mut Elsewhere, rules: R
     shard
         .post(to, move |owner| async move {
             let mut outcomes = Vec::with_capacity(work.len());
+            // Waited for after the append, by the connection's shard: what is sent here is appended in order.
+            let mut last_turn = Duration::ZERO;
             for (key, records) in &work {
                 outcomes.push(match find(&owner, *key) {
-                    Ok(replica) => append(&owner, &replica, records, rules).await,
+                    Ok(replica) => {
+                        last_turn = last_turn.max(turn(&owner, replica.dir, records.len()));
+                        append(&owner, &replica, records, rules).await
+                    }
                     Err(refused) => Err(refused),
                 });
             }
@@ -239,7 +244,7 @@ async fn forward(shard: &Rc<Shard>, to: usize, batches: &mut Elsewhere, rules: R
                 let lost = outcomes.iter_mut().filter(is_lost);
                 lost.for_each(|outcome| *outcome = Err(refused.clone()));
             }
-            let _ = reply.send(outcomes);
+            let _ = reply.send((outcomes, last_turn));
         })
         .await;
 }
@@ -263,15 +268,17 @@ async fn settle(shard: &Shard, appended: Appended) -> ProduceResponse<'static> {
     for (dir, refused) in not_durable(shard, &appended.awaited).await {
         refuse_in(shard, dir, &mut response, &refused);
     }
+    let mut last_turn = Duration::ZERO;
     for batches in appended.elsewhere {
         let Some(outcomes) = batches.outcomes else {
             continue;
         };
         let stopping = || Refused::new(ErrorCode::NotLeaderOrFollower, "the broker is stopping");
-        let outcomes = match outcomes.await {
-            Ok(outcomes) => outcomes,
-            Err(_) => vec![Err(stopping()); batches.places.len()],
+        let (outcomes, turn) = match outcomes.await {
+            Ok(answer) => answer,
+            Err(_) => (vec![Err(stopping()); batches.places.len()], Duration::ZERO),
         };
+        last_turn = last_turn.max(turn);
         for ((topic, part), outcome) in batches.places.into_iter().zip(outcomes) {
             tell(
                 &mut response.responses[topic].partition_responses[part],
@@ -279,6 +286,9 @@ async fn settle(shard: &Shard, appended: Appended) -> ProduceResponse<'static> {
             );
         }
     }
+    let mut waited = appended.waited;
+    slow_down(shard, last_turn, &mut waited).await;
+    response.throttle_time_ms = milliseconds(waited);
     response
 }
 

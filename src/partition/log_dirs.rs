@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use runtime::task::{self, Class};
-use storage::{LogId, PartitionLog, Sequence, SpaceStage, Storage, StorageError};
+use storage::{LogId, PartitionLog, Sequence, Storage, StorageError};
 
 /// Number of a log directory, in the order of the settings; the first one has the metadata.
 pub type DirIndex = usize;
@@ -93,14 +93,6 @@ impl LogDirs {
                 (first != dir).then_some((log.id(), paths))
             })
         })
-    }
-
-    /// One of the directories, if appends are slowed down in all of them.
-    pub fn all_throttled(&self) -> Option<&Storage> {
-        let is_throttled = |storage: &Storage| storage.space().0 >= SpaceStage::Throttle;
-        let mut online = self.online().map(|(_, storage)| storage);
-        let first = online.next().filter(|first| is_throttled(first))?;
-        online.all(is_throttled).then_some(first)
     }
 
     /// Waits until a directory's journal is durable through `sequence`.
