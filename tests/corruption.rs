@@ -12,9 +12,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use protocol::error_code::ErrorCode;
-use protocol::messages::fetch::FetchResponse;
-use protocol::primitives::{Decoder, Uuid};
-use support::requests::{Fetch, batch, create_topic, produce_frame, produced};
+use protocol::primitives::Uuid;
+use support::requests::{Fetch, batch, create_topic, fetch_response, produce_frame, produced};
 use support::{Broker, Raw};
 
 const BATCHES: i64 = 40;
@@ -32,9 +31,7 @@ fn fetch(raw: &mut Raw, topic: Uuid, offset: i64) -> Vec<(i16, Vec<u8>)> {
     };
     raw.send(&fetch.frame());
     let answer = raw.receive().expect("an answer");
-    let mut decoder = Decoder::new(&answer);
-    protocol::header::decode_response_header(&mut decoder, 1, 17).unwrap();
-    let response = FetchResponse::decode(&mut decoder, 17).unwrap();
+    let response = fetch_response(&answer);
     let mut parts: Vec<_> = response.responses[0].partitions.iter().collect();
     parts.sort_by_key(|part| part.partition_index);
     let records = |part: &protocol::messages::fetch::PartitionData| {

@@ -16,10 +16,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use protocol::messages::delete_topics::{
-    DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
-};
-use protocol::messages::fetch::FetchResponse;
 use protocol::messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -27,7 +23,7 @@ use protocol::messages::offset_commit::{
 };
 use protocol::messages::produce::ProduceResponse;
 use protocol::primitives::{Decoder, Uuid};
-use support::requests::{Fetch, batch, create_topic, produce_frame};
+use support::requests::{Fetch, batch, create_topic, delete_topic, fetch_response, produce_frame};
 use support::{Broker, Raw};
 
 const STORAGE_ERROR: i16 = 56;
@@ -92,9 +88,7 @@ impl Topic {
             };
             raw.send(&fetch.frame());
             let answer = raw.receive().expect("an answer");
-            let mut decoder = Decoder::new(&answer);
-            protocol::header::decode_response_header(&mut decoder, 1, 17).unwrap();
-            let response = FetchResponse::decode(&mut decoder, 17).unwrap();
+            let response = fetch_response(&answer);
             let part = &response.responses[0].partitions[0];
             assert_eq!(part.error_code, 0, "{part:?}");
             let records = part.records.as_slice().unwrap_or_default();
@@ -164,26 +158,6 @@ fn commit_soon(raw: &mut Raw, topic: &str, offset: i64) {
         );
         (commit(raw, topic, offset) == 0).then_some(())
     });
-}
-
-fn delete_topic(raw: &mut Raw, name: &str) {
-    let request = DeleteTopicsRequest {
-        topics: vec![DeleteTopicState {
-            name: Some(name.into()),
-            ..Default::default()
-        }],
-        timeout_ms: 10_000,
-        ..Default::default()
-    };
-    raw.call(
-        20,
-        6,
-        |encoder| request.encode(encoder, 6),
-        |decoder| {
-            let response = DeleteTopicsResponse::decode(decoder, 6).unwrap();
-            assert_eq!(response.responses[0].error_code, 0, "{response:?}");
-        },
-    );
 }
 
 fn stage(broker: &Broker) -> u64 {

@@ -12,11 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use protocol::messages::delete_topics::{
-    DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
-};
 use protocol::messages::describe_log_dirs::{DescribeLogDirsRequest, DescribeLogDirsResponse};
-use protocol::messages::fetch::FetchResponse;
 use protocol::messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
@@ -29,11 +25,8 @@ use protocol::messages::offset_commit::{
 use protocol::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponse,
 };
-use protocol::messages::produce::{
-    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
-};
 use protocol::primitives::Uuid;
-use support::requests::{Fetch, batch, create_topic};
+use support::requests::{Fetch, batch, create_topic, delete_topic, fetch_response, produce_each};
 use support::{Broker, Raw};
 
 const LEADER_NOT_AVAILABLE: i16 = 5;
@@ -157,32 +150,15 @@ fn leaders(raw: &mut Raw, topic: &str) -> BTreeMap<i32, (i16, i32)> {
 /// Appends a batch to every partition in one request; error and base offset of each.
 fn produce(raw: &mut Raw, topic: Uuid, value_bytes: usize) -> BTreeMap<i32, (i16, i64)> {
     let records = batch(1, value_bytes);
-    let data = ALL.map(|index| PartitionProduceData {
-        index,
-        records: records[..].into(),
-    });
-    let request = ProduceRequest {
-        acks: -1,
-        timeout_ms: 10_000,
-        topic_data: vec![TopicProduceData {
-            topic_id: topic,
-            partition_data: data.into(),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    raw.call(
-        0,
-        13,
-        |encoder| request.encode(encoder, 13),
-        |decoder| {
-            let answer = ProduceResponse::decode(decoder, 13).unwrap();
-            let parts = answer.responses[0].partition_responses.iter();
-            parts
-                .map(|part| (part.index, (part.error_code, part.base_offset)))
-                .collect()
-        },
-    )
+    let answers = produce_each(
+        raw,
+        topic,
+        ALL.map(|index| (index, &records[..])).into_iter(),
+    );
+    let answers = answers.into_iter();
+    answers
+        .map(|(index, error_code, base_offset)| (index, (error_code, base_offset)))
+        .collect()
 }
 
 /// Error and end offset of each partition.
@@ -231,9 +207,7 @@ fn fetch(
     };
     raw.send(&fetch.frame());
     let answer = raw.receive().unwrap();
-    let mut decoder = protocol::primitives::Decoder::new(&answer);
-    protocol::header::decode_response_header(&mut decoder, 1, 17).unwrap();
-    let answer = FetchResponse::decode(&mut decoder, 17).unwrap();
+    let answer = fetch_response(&answer);
     let parts = answer.responses[0].partitions.iter();
     parts
         .map(|part| {
@@ -328,24 +302,6 @@ fn committed(raw: &mut Raw, group: &str, topic: &str) -> Result<i64, i16> {
             }
         },
     )
-}
-
-fn delete_topic(raw: &mut Raw, name: &str) {
-    let request = DeleteTopicsRequest {
-        topics: vec![DeleteTopicState {
-            name: Some(name.into()),
-            ..Default::default()
-        }],
-        timeout_ms: 10_000,
-        ..Default::default()
-    };
-    let code = raw.call(
-        20,
-        6,
-        |encoder| request.encode(encoder, 6),
-        |decoder| DeleteTopicsResponse::decode(decoder, 6).unwrap().responses[0].error_code,
-    );
-    assert_eq!(code, 0);
 }
 
 /// Which of the directories is offline, by the metric.

@@ -7,13 +7,8 @@
 
 mod support;
 
-use protocol::messages::fetch::FetchResponse;
-use protocol::messages::produce::{
-    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
-};
-use protocol::primitives::{Decoder, Uuid};
-use protocol::{api_key::ApiKey, header::decode_response_header};
-use support::requests::{CORRELATION_ID, Fetch, batch, create_topic};
+use protocol::primitives::Uuid;
+use support::requests::{Fetch, batch, create_topic, fetch_response, produce_each};
 use support::{Broker, Raw};
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -23,33 +18,11 @@ const PARTITIONS: [i32; 6] = [3, 9, 0, 4, 2, 1];
 /// As many records as the partition's number and one, to each of [`PARTITIONS`].
 fn produce(raw: &mut Raw, topic: Uuid) -> Vec<(i32, i16, i64)> {
     let batches = PARTITIONS.map(|index| batch(index as usize + 1, 10));
-    let data = PARTITIONS.iter().zip(&batches);
-    let data = data.map(|(index, records)| PartitionProduceData {
-        index: *index,
-        records: records[..].into(),
-    });
-    let request = ProduceRequest {
-        acks: -1,
-        timeout_ms: 10_000,
-        topic_data: vec![TopicProduceData {
-            topic_id: topic,
-            partition_data: data.collect(),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    raw.call(
-        ApiKey::Produce.as_i16(),
-        13,
-        |encoder| request.encode(encoder, 13),
-        |decoder| {
-            let response = ProduceResponse::decode(decoder, 13).unwrap();
-            assert_eq!(response.responses[0].topic_id, topic);
-            let parts = response.responses[0].partition_responses.iter();
-            parts
-                .map(|part| (part.index, part.error_code, part.base_offset))
-                .collect()
-        },
+    let batches = PARTITIONS.iter().zip(&batches);
+    produce_each(
+        raw,
+        topic,
+        batches.map(|(index, batch)| (*index, &batch[..])),
     )
 }
 
@@ -77,10 +50,7 @@ fn every_partition_gets_its_own_answer() {
     };
     raw.send(&fetch.frame());
     let answer = raw.receive().unwrap();
-    let mut decoder = Decoder::new(&answer);
-    let correlation_id = decode_response_header(&mut decoder, ApiKey::Fetch.as_i16(), 17);
-    assert_eq!(correlation_id, Ok(CORRELATION_ID));
-    let response = FetchResponse::decode(&mut decoder, 17).unwrap();
+    let response = fetch_response(&answer);
     let found: Vec<_> = response.responses[0]
         .partitions
         .iter()

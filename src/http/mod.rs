@@ -74,16 +74,15 @@ async fn readyz(State(state): State<HttpState>) -> Response {
     let Some(shards) = shards.filter(|_| state.is_ready.load(Ordering::Acquire)) else {
         return unavailable("starting or stopping");
     };
-    let Some(answers) = ask_all(shards, what_is_missing).await else {
+    let ask = |shard: &Shard| (what_is_missing(shard), offline_log_dirs(shard));
+    let Some(answers) = ask_all(shards, ask).await else {
         return unavailable("a shard does not answer");
     };
-    if let Some(missing) = answers.into_iter().flatten().next() {
+    let (missing, offline): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+    if let Some(missing) = missing.into_iter().flatten().next() {
         return unavailable(&missing);
     }
     // The partitions in the other directories are served, and taking them away would help nobody.
-    let Some(offline) = ask_all(shards, offline_log_dirs).await else {
-        return unavailable("a shard does not answer");
-    };
     let offline: BTreeSet<String> = offline.into_iter().flatten().collect();
     let mut text = "ready\n".to_owned();
     for path in offline {

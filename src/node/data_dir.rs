@@ -143,7 +143,7 @@ impl Identity {
             path: file.clone(),
             message: error.to_string(),
         })?;
-        let aside = file.with_extension("new");
+        let aside = path.join(UNFINISHED_FILE);
         let mut out = File::create(&aside).map_err(io)?;
         out.write_all(text.as_bytes()).map_err(io)?;
         out.sync_all().map_err(io)?;

@@ -87,7 +87,7 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<DataDirs, DataDirError> {
     let dirs = describe(dirs);
     for DataDir { path, offline, .. } in &dirs {
         if let Some(reason) = offline {
-            tracing::error!(directory = %path.display(), reason, "log directory offline");
+            tell_offline(path, reason);
         }
     }
     Ok(DataDirs {
@@ -95,6 +95,11 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<DataDirs, DataDirError> {
         dirs,
         _locks: locks,
     })
+}
+
+/// Says in the log that a directory is not used, and why.
+pub(super) fn tell_offline(path: &Path, reason: &str) {
+    tracing::error!(directory = %path.display(), reason, "log directory offline");
 }
 
 const NOT_FIRST: &str = "is a further data directory of a node, without its metadata; name it in node.further_data_dirs, behind the first one in node.data_dir";

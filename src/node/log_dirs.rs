@@ -3,7 +3,6 @@
 //! Place: `shard_main`, at start. A further directory that cannot be opened is offline; the first one has to be
 //! there. Memory and open files of a shard are shared out between its directories.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use runtime::BLOCK_BYTES;
@@ -12,7 +11,7 @@ use storage::{
     LogId, Storage, StorageConfig, StorageError, make_shards, migrate_shards, shard_count_on_disk,
 };
 
-use super::data_dirs::DataDir;
+use super::data_dirs::{DataDir, tell_offline};
 use crate::config::Config;
 use crate::partition::log_dirs::{LogDir, LogDirs};
 use crate::partition::table::{PartitionKey, owner};
@@ -39,7 +38,7 @@ pub(super) async fn bring_to_shard_count(
             Ok(()) => {}
             Err(error) if index == 0 => return Err(error),
             Err(error) => {
-                offline(&dir.path, &error);
+                tell_offline(&dir.path, &error);
                 dir.offline = Some(error);
             }
         }
@@ -96,7 +95,7 @@ pub(super) async fn open(
         };
         match &storage {
             Err(error) if index == 0 => return Err(error.clone()),
-            Err(error) if dir.offline.is_none() => offline(&dir.path, error),
+            Err(error) if dir.offline.is_none() => tell_offline(&dir.path, error),
             Ok(_) | Err(_) => {}
         }
         opened.push(LogDir {
@@ -127,10 +126,6 @@ async fn open_storage(
     let directory = dir.path.display();
     tracing::info!(shard = id, %directory, ?report, "storage recovered");
     Ok(storage)
-}
-
-fn offline(path: &Path, reason: &str) {
-    tracing::error!(directory = %path.display(), reason, "log directory offline");
 }
 
 /// This shard's part of the memory budget.

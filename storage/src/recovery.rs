@@ -324,6 +324,12 @@ fn expect(field: &'static str, expected: i64, found: i64) -> Result<(), Mismatch
     }
 }
 
+/// A batch follows on what is there.
+fn expect_next(state: &LogState, base_offset: i64, position: u64) -> Result<(), Mismatch> {
+    expect("base offset", state.log_end, base_offset)?;
+    expect("position", state.active().bytes() as i64, position as i64)
+}
+
 impl RecoveredLog {
     /// Answers the bytes of batches that were appended.
     fn apply(
@@ -340,8 +346,7 @@ impl RecoveredLog {
                 bytes,
                 ..
             } => {
-                expect("base offset", state.log_end, base_offset)?;
-                expect("position", state.active().bytes() as i64, position as i64)?;
+                expect_next(state, base_offset, position)?;
                 replay_append(state, bytes, memory, now_ms)?;
                 state.durable_end = state.log_end;
                 return Ok(bytes.len() as u64);
@@ -380,8 +385,7 @@ impl RecoveredLog {
                 tail,
                 ..
             } => {
-                expect("base offset", state.log_end, base_offset)?;
-                expect("position", state.active().bytes() as i64, position as i64)?;
+                expect_next(state, base_offset, position)?;
                 let bytes = replay_extent(state, header, tail, now_ms)?;
                 state.durable_end = state.log_end;
                 return Ok(bytes);

@@ -21,6 +21,7 @@ use crate::checkpoint::table::{self, Table, TableHeader, TableWriter, TablesFoun
 use crate::checkpoint::{self, CheckpointPlan};
 use crate::compaction::{Candidate, Cleaned, Cleaner, CleanerCounts};
 use crate::config::{LogConfig, StorageConfig};
+use crate::directory::sync_dir;
 use crate::engine::{Engine, Removal};
 use crate::error::StorageError;
 use crate::journal::{Journal, RecordView, Sequence};
@@ -556,9 +557,7 @@ async fn make_first_table(
         .into_iter()
         .flatten()
     {
-        dir::sync_dir(dir)
-            .await
-            .map_err(|e| StorageError::io("fsync directory", dir, e))?;
+        sync_dir(dir).await?;
     }
     let header = TableHeader {
         generation: 1,

@@ -4,6 +4,9 @@ use protocol::header::{RequestHeader, decode_response_header};
 use protocol::messages::create_topics::{
     CreatableTopic, CreateTopicsRequest, CreateTopicsResponse,
 };
+use protocol::messages::delete_topics::{
+    DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
+};
 use protocol::messages::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
 use protocol::messages::produce::{
     PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
@@ -19,6 +22,7 @@ pub(crate) const CORRELATION_ID: i32 = 7;
 const PRODUCE: (i16, i16) = (0, 13);
 const FETCH: (i16, i16) = (1, 17);
 const CREATE_TOPICS: (i16, i16) = (19, 7);
+const DELETE_TOPICS: (i16, i16) = (20, 6);
 
 /// A request with its length field.
 pub(crate) fn frame(key: i16, version: i16, body: impl FnOnce(&mut Encoder)) -> Vec<u8> {
@@ -69,6 +73,49 @@ pub(crate) fn create_topic(raw: &mut Raw, name: &str, partitions: i32) -> Uuid {
     )
 }
 
+/// Deletes a topic, which must succeed.
+pub(crate) fn delete_topic(raw: &mut Raw, name: &str) {
+    let request = DeleteTopicsRequest {
+        topics: vec![DeleteTopicState {
+            name: Some(name.into()),
+            ..Default::default()
+        }],
+        timeout_ms: 10_000,
+        ..Default::default()
+    };
+    let (key, version) = DELETE_TOPICS;
+    raw.call(
+        key,
+        version,
+        |encoder| request.encode(encoder, version),
+        |decoder| {
+            let response = DeleteTopicsResponse::decode(decoder, version).unwrap();
+            assert_eq!(response.responses[0].error_code, 0, "{response:?}");
+        },
+    );
+}
+
+/// Appends a batch to each partition in one request with acks=all; index, error and base offset of each.
+pub(crate) fn produce_each<'a>(
+    raw: &mut Raw,
+    topic: Uuid,
+    batches: impl Iterator<Item = (i32, &'a [u8])>,
+) -> Vec<(i32, i16, i64)> {
+    let data = batches.map(|(index, records)| PartitionProduceData {
+        index,
+        records: records.into(),
+    });
+    raw.send(&produce_data_frame(topic, data.collect()));
+    let answer = raw.receive().expect("an answer");
+    let mut decoder = body(&answer, PRODUCE);
+    let response = ProduceResponse::decode(&mut decoder, PRODUCE.1).unwrap();
+    assert_eq!(response.responses[0].topic_id, topic);
+    let parts = response.responses[0].partition_responses.iter();
+    parts
+        .map(|part| (part.index, part.error_code, part.base_offset))
+        .collect()
+}
+
 /// A batch of `count` records of `value_bytes` bytes, not compressed.
 pub(crate) fn batch(count: usize, value_bytes: usize) -> Vec<u8> {
     let mut builder = BatchBuilder::new(BatchOptions::default());
@@ -87,12 +134,16 @@ pub(crate) fn produce_frame(topic: Uuid, partitions: &[i32], batch: &[u8]) -> Ve
         index: *index,
         records: batch.into(),
     });
+    produce_data_frame(topic, data.collect())
+}
+
+fn produce_data_frame(topic: Uuid, partition_data: Vec<PartitionProduceData<'_>>) -> Vec<u8> {
     let request = ProduceRequest {
         acks: -1,
         timeout_ms: 10_000,
         topic_data: vec![TopicProduceData {
             topic_id: topic,
-            partition_data: data.collect(),
+            partition_data,
             ..Default::default()
         }],
         ..Default::default()
@@ -166,10 +217,14 @@ pub(crate) struct Fetched {
     pub record_bytes: usize,
 }
 
+/// A fetch answer as it is.
+pub(crate) fn fetch_response(answer: &[u8]) -> FetchResponse<'_> {
+    FetchResponse::decode(&mut body(answer, FETCH), FETCH.1).unwrap()
+}
+
 /// Reads a fetch answer, which must hold no error.
 pub(crate) fn fetched(answer: &[u8]) -> Fetched {
-    let mut decoder = body(answer, FETCH);
-    let response = FetchResponse::decode(&mut decoder, FETCH.1).unwrap();
+    let response = fetch_response(answer);
     let parts = || {
         response
             .responses

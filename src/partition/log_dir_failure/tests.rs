@@ -205,8 +205,8 @@ async fn work(shard: Rc<Shard>, acknowledged: Acknowledged) {
     assert!(!online.is_empty(), "one operation takes one directory");
 }
 
-/// A node with a topic, on which `work` is done.
-async fn first_start(acknowledged: Acknowledged) {
+/// A new node with a topic.
+async fn make() -> Rc<Shard> {
     for dir in DIRS {
         make_shards(Path::new(dir), 1).await.expect("make");
     }
@@ -215,6 +215,12 @@ async fn first_start(acknowledged: Acknowledged) {
     reconcile(shard.clone(), image(&[], &[1]))
         .await
         .expect("reconcile");
+    shard
+}
+
+/// A node with a topic, on which `work` is done.
+async fn first_start(acknowledged: Acknowledged) {
+    let shard = make().await;
     work(shard, acknowledged).await;
 }
 
@@ -269,14 +275,7 @@ fn a_failed_operation_takes_one_directory_and_loses_nothing() {
             let made = run(&disk, {
                 let (disk, acknowledged) = (disk.clone(), acknowledged.clone());
                 async move {
-                    for dir in DIRS {
-                        make_shards(Path::new(dir), 1).await.expect("make");
-                    }
-                    let shard = open([true, true]).await;
-                    watch_all(&shard);
-                    reconcile(shard.clone(), image(&[], &[1]))
-                        .await
-                        .expect("reconcile");
+                    let shard = make().await;
                     let before = disk.counts();
                     disk.fail_nth(kind, number, Fault::Eio);
                     work(shard.clone(), acknowledged).await;

@@ -15,6 +15,7 @@ use runtime::time::wall_clock_ms;
 use super::entry::{self, EntryOwner, LogEntry};
 use super::table::{self, TableHeader, TableWriter, TablesFound};
 use crate::config::StorageConfig;
+use crate::directory::sync_dir;
 use crate::error::StorageError;
 use crate::log_id::{LogId, logs_dir};
 use crate::storage::Storage;
@@ -49,9 +50,7 @@ async fn rename(from: &Path, to: &Path, data_dir: &Path) -> Result<(), StorageEr
     dir::rename(from, to)
         .await
         .map_err(|e| StorageError::io("rename", from, e))?;
-    dir::sync_dir(data_dir)
-        .await
-        .map_err(|e| StorageError::io("fsync directory", data_dir, e))
+    sync_dir(data_dir).await
 }
 
 /// Refuses a data directory in which a switch was begun and not ended.
@@ -83,9 +82,7 @@ pub async fn shard_count_on_disk(data_dir: &Path) -> Result<Option<u32>, Storage
         return Ok(None);
     }
     // A killed process may have renamed it and not synced: it has to be durable before there are logs.
-    dir::sync_dir(data_dir)
-        .await
-        .map_err(|e| StorageError::io("fsync directory", data_dir, e))?;
+    sync_dir(data_dir).await?;
     let entries = dir::read_dir(&dirs.current).await;
     let entries = entries.map_err(|e| StorageError::io("read directory", &dirs.current, e))?;
     let mut shards: Vec<u32> = entries
@@ -124,9 +121,7 @@ async fn remove_dir(path: &Path, parent: &Path) -> Result<(), StorageError> {
     dir::remove_dir_all(path)
         .await
         .map_err(|e| StorageError::io("delete", path, e))?;
-    dir::sync_dir(parent)
-        .await
-        .map_err(|e| StorageError::io("fsync directory", parent, e))
+    sync_dir(parent).await
 }
 
 /// Makes the directories of the `count` shards of a new data directory at once: a crash leaves all or none, so
@@ -145,9 +140,7 @@ pub async fn make_shards(data_dir: &Path, count: u32) -> Result<(), StorageError
             .await
             .map_err(|e| StorageError::io("create directory", &path, e))?;
     }
-    dir::sync_dir(&aside)
-        .await
-        .map_err(|e| StorageError::io("fsync directory", &aside, e))?;
+    sync_dir(&aside).await?;
     rename(&aside, &current, data_dir).await
 }
 
@@ -217,12 +210,8 @@ pub async fn migrate_shards(
         )
         .await?;
     }
-    dir::sync_dir(&dirs.next)
-        .await
-        .map_err(|e| StorageError::io("fsync directory", &dirs.next, e))?;
-    dir::sync_dir(data_dir)
-        .await
-        .map_err(|e| StorageError::io("fsync directory", data_dir, e))?;
+    sync_dir(&dirs.next).await?;
+    sync_dir(data_dir).await?;
     // The switch.
     rename(&dirs.current, &dirs.old, data_dir).await?;
     shard_count_on_disk(data_dir).await.map(|_| ())

@@ -13,6 +13,7 @@ use runtime::file::{File, OpenMode};
 use super::files::{JournalFile, file_name};
 use super::format::{FORMAT_VERSION, FileHeader, JournalId, decode_file_header};
 use super::reader::GroupReader;
+use crate::directory::sync_dir;
 use crate::error::StorageError;
 
 /// What a journal's directory holds.
@@ -33,8 +34,7 @@ pub(super) async fn scan(dir: &Path) -> Result<Found, StorageError> {
         .await
         .map_err(|e| StorageError::io("create", dir, e))?;
     for dir in [Some(dir), dir.parent()].into_iter().flatten() {
-        let synced = dir::sync_dir(dir).await;
-        synced.map_err(|e| StorageError::io("fsync directory", dir, e))?;
+        sync_dir(dir).await?;
     }
     find_files(dir, OpenMode::ReadWrite).await
 }

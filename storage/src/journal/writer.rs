@@ -11,7 +11,7 @@ use super::files::{JournalFile, RETRY};
 use super::format::{GROUP_HEADER_BYTES, GroupHeader, padded};
 use super::replay::Replayed;
 use super::{Gathering, Sequence, Shared};
-use crate::error::StorageError;
+use crate::error::{StorageError, WRITE_DURABLY};
 
 /// Looks at what has arrived that a group waits for while the shard has other work: requests that are
 /// in the sockets already ride along, and there are fewer writes. More looks gain nothing more.
@@ -139,10 +139,7 @@ impl Writer {
             match written {
                 Ok(()) => break,
                 Err(error) => {
-                    let error = StorageError::io("write", &file.path, error);
-                    if !error.is_disk_full() {
-                        return Err(error);
-                    }
+                    let error = StorageError::io(WRITE_DURABLY, &file.path, error);
                     self.wait_for_space(error).await?;
                 }
             }
@@ -167,9 +164,6 @@ impl Writer {
             return Ok((file, position));
         }
         while let Err(error) = files.begin_next(last).await {
-            if !error.is_shortage() {
-                return Err(error);
-            }
             self.wait_for_space(error).await?;
         }
         self.lap += 1;
@@ -183,10 +177,11 @@ impl Writer {
     }
 
     /// Waits a little where there is no space, or nothing to make a file with: the same bytes can then be
-    /// written to the same place, since nobody was told of them. Who ends the journal does not wait.
+    /// written to the same place, since nobody was told of them. Who ends the journal does not wait. Any other
+    /// error is passed on.
     async fn wait_for_space(&mut self, error: StorageError) -> Result<(), StorageError> {
         let is_ending = self.shared.is_ending.get();
-        if !self.has_started || is_ending && self.has_asked_last {
+        if !error.is_shortage() || !self.has_started || is_ending && self.has_asked_last {
             return Err(error);
         }
         if is_ending {

@@ -9,6 +9,7 @@ use runtime::{AlignedBuf, BLOCK_BYTES, Durability, File, OpenMode, dir};
 use super::log::{each_log, walk_segment};
 use super::segment::{Source, Walked};
 use super::{Item, LogInfo, Sink, open_to_read, report};
+use crate::directory::sync_dir;
 use crate::error::StorageError;
 use crate::segment::index_file::{BLOCK_ENTRIES, BlockOwner, decode_block, encode_block};
 use crate::segment::offset_index::IndexEntry;
@@ -161,9 +162,7 @@ async fn write_index(
     file.truncate(bytes).await.map_err(io("truncate"))?;
     file.sync_data().await.map_err(io("fdatasync"))?;
     match path.parent() {
-        Some(parent) => dir::sync_dir(parent)
-            .await
-            .map_err(|e| StorageError::io("fsync directory", parent, e)),
+        Some(parent) => sync_dir(parent).await,
         None => Ok(()),
     }
 }
