@@ -2,6 +2,7 @@
 
 use protocol::compression::Codec;
 use protocol::record_batch::{BatchBuilder, BatchOptions};
+use runtime::sim::Random;
 
 /// A batch to be made.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +15,8 @@ pub(crate) struct Spec {
     /// Producer id, epoch and first sequence.
     pub(crate) producer: Option<(i64, i16, i32)>,
     pub(crate) codec: Codec,
+    /// Each record has one of so many keys, and some are tombstones; `None`: no key.
+    pub(crate) keys: Option<u64>,
 }
 
 impl Spec {
@@ -26,6 +29,7 @@ impl Spec {
             timestamp,
             producer: None,
             codec: Codec::None,
+            keys: None,
         }
     }
 
@@ -46,9 +50,22 @@ impl Spec {
                 .wrapping_mul(31)
                 .wrapping_add(record as u8);
             value.resize(self.value_bytes.max(value.len()), fill);
-            builder.push(self.timestamp + i64::from(record), None, Some(&value), &[]);
+            let (key, is_tombstone) = self.key_of(record);
+            let value = Some(value.as_slice()).filter(|_| !is_tombstone);
+            let timestamp = self.timestamp + i64::from(record);
+            builder.push(timestamp, key.as_deref().map(str::as_bytes), value, &[]);
         }
         builder.build().expect("a batch of test records")
+    }
+
+    /// The key of a record, and whether that is all it has.
+    fn key_of(&self, record: u32) -> (Option<String>, bool) {
+        let Some(keys) = self.keys else {
+            return (None, false);
+        };
+        let mut random = Random::new((self.number << 8) + u64::from(record));
+        let key = format!("key {}", random.below(keys));
+        (Some(key), random.chance(1, 6))
     }
 }
 

@@ -375,9 +375,9 @@ fn a_run_follows_from_its_seed() {
     }
 }
 
-/// What the crashes are worth for direct appends.
+/// What the crashes are worth for direct appends, and for compaction.
 #[test]
-fn random_work_goes_through_the_journal_and_direct() {
+fn random_work_goes_through_the_journal_and_direct_and_compacts() {
     let past: SharedPast = Rc::new(RefCell::new(Past::new(1)));
     let life = async move {
         let mut shards = recover(&past, 1, Exactness::Whole).await?;
@@ -389,6 +389,11 @@ fn random_work_goes_through_the_journal_and_direct() {
     let (direct, all) = (counts.direct_bytes, counts.segment_bytes);
     assert!(direct > all / 10, "{direct} of {all} bytes went direct");
     assert!(direct < all / 2, "{direct} of {all} bytes went direct");
+    let cleaner = counts.cleaner;
+    assert!(cleaner.rounds > 10, "{cleaner:?}");
+    assert!(cleaner.segments > cleaner.rounds, "{cleaner:?}");
+    assert!(cleaner.bytes_dropped > all / 20, "{cleaner:?}");
+    assert_eq!(cleaner.failures, 0, "nothing fails");
 }
 
 /// Longer runs without crashes.

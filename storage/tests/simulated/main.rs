@@ -2,6 +2,7 @@
 //! test for each rule that recovery stands on (`docs/storage-format.md`, "Rules and their tests").
 
 mod batches;
+mod compacted;
 mod compaction;
 mod crash;
 mod direct;

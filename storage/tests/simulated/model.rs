@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use storage::{PartitionLog, SequenceCheck, StorageError};
 
+use crate::compacted::{self, KeyedLog, KeyedRecord, is_compacted};
 use crate::world::read_all;
 
 /// A batch in a log.
@@ -16,6 +17,8 @@ pub(crate) struct ModelBatch {
     pub(crate) bytes: Rc<[u8]>,
     /// Producer id, epoch, first and last sequence.
     pub(crate) producer: Option<(i64, i16, i32, i32)>,
+    /// Of a compacted log.
+    pub(crate) records: Rc<[Rc<KeyedRecord>]>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub(crate) struct ModelLog {
     pub(crate) epochs: Vec<(i32, i64)>,
     /// Also those below the log start: producers are remembered longer than records.
     pub(crate) batches: Vec<ModelBatch>,
+    /// Empty unless the log is compacted.
+    pub(crate) keyed: KeyedLog,
 }
 
 /// One change, as durable as its journal record.
@@ -54,6 +59,13 @@ pub(crate) enum Change {
     Truncate {
         log: u32,
         to: i64,
+    },
+    /// A round of compaction begins, which may take what it may take at any time from now on. It sees
+    /// nothing that is not durable, and its own record comes after those of all changes before this.
+    Clean {
+        log: u32,
+        upto: i64,
+        now_ms: i64,
     },
 }
 
@@ -156,6 +168,13 @@ impl Past {
         }
         self.histories = parts.into_iter().map(History::since).collect();
     }
+
+    /// What is certain of a log changes: nothing was done since.
+    pub(crate) fn change_certain(&mut self, log: u32, change: impl FnOnce(&mut ModelLog)) {
+        let shard = self.shard_of(log);
+        let certain = Rc::make_mut(&mut self.histories[shard].certain);
+        change(certain.get_mut(&log).expect("an existing log"));
+    }
 }
 
 pub(crate) fn apply(state: &mut ModelState, change: &Change) {
@@ -176,6 +195,7 @@ pub(crate) fn apply(state: &mut ModelState, change: &Change) {
             let log = state.get_mut(log).expect("an existing log");
             begin_epoch(log, *epoch);
             log.log_end = batch.last_offset + 1;
+            log.keyed.append(batch);
             log.batches.push(batch.clone());
         }
         Change::Epoch { log, epoch } => {
@@ -197,6 +217,12 @@ pub(crate) fn apply(state: &mut ModelState, change: &Change) {
             log.batches.retain(|batch| batch.last_offset < *to);
             log.epochs.retain(|(_, start)| start < to);
             log.log_end = *to;
+            let batches_end = log.batches.last().map_or(0, |batch| batch.last_offset + 1);
+            log.keyed.truncate(batches_end, *to);
+        }
+        Change::Clean { log, upto, now_ms } => {
+            let log = state.get_mut(log).expect("an existing log");
+            log.keyed.clean(*upto, *now_ms);
         }
     }
 }
@@ -289,13 +315,6 @@ async fn content_difference(
     bytes_max: usize,
     exactness: Exactness,
 ) -> Result<Option<String>, StorageError> {
-    let readable = expected
-        .batches
-        .iter()
-        .filter(|batch| batch.last_offset >= expected.log_start);
-    let wanted: Vec<u8> = readable
-        .flat_map(|batch| batch.bytes.iter().copied())
-        .collect();
     let bytes = match read_batches(log, expected, bytes_max).await {
         Ok(bytes) => bytes,
         Err(StorageError::Corruption { .. }) if exactness == Exactness::OrReportedDamage => {
@@ -304,6 +323,16 @@ async fn content_difference(
         Err(error @ StorageError::Corruption { .. }) => return Ok(Some(error.to_string())),
         Err(error) => return Err(error),
     };
+    if is_compacted(log.id().partition) {
+        return Ok(compacted::check(expected, &bytes).err());
+    }
+    let readable = expected
+        .batches
+        .iter()
+        .filter(|batch| batch.last_offset >= expected.log_start);
+    let wanted: Vec<u8> = readable
+        .flat_map(|batch| batch.bytes.iter().copied())
+        .collect();
     let differs = || {
         let at = bytes.iter().zip(&wanted).position(|(a, b)| a != b);
         let (found, wanted) = (bytes.len(), wanted.len());
@@ -317,7 +346,10 @@ async fn read_batches(
     log: &PartitionLog,
     expected: &ModelLog,
     bytes_max: usize,
-) -> Result<Vec<u8>, storage::StorageError> {
+) -> Result<Vec<u8>, StorageError> {
+    if is_compacted(log.id().partition) {
+        return compacted::read_to_end(log, bytes_max).await;
+    }
     let last_end = expected
         .batches
         .last()
@@ -331,10 +363,11 @@ async fn read_batches(
 
 fn producer_difference(log: &PartitionLog, expected: &ModelLog) -> Option<String> {
     let mut newest: BTreeMap<i64, &ModelBatch> = BTreeMap::new();
+    let known_from = expected.log_start.max(expected.keyed.producers_from);
     for batch in expected
         .batches
         .iter()
-        .filter(|batch| batch.base_offset >= expected.log_start)
+        .filter(|batch| batch.base_offset >= known_from)
     {
         if let Some((producer, ..)) = batch.producer {
             newest.insert(producer, batch);

@@ -1,13 +1,15 @@
 //! What a start finds after a crash, held against the model.
 //!
 //! What must hold: the journal of a shard orders all its changes, so what is recovered is the state after
-//! the first k of them for one k, and k is not below what had been answered as durable.
+//! the first k of them for one k, and k is not below what had been answered as durable. What a compacted log
+//! lacks then it lacks for good.
 
 use std::path::Path;
 
 use runtime::sim::Random;
 use storage::{PartitionLog, StorageError, make_shards, shard_count_on_disk};
 
+use crate::compacted::{self, is_compacted};
 use crate::model::{Exactness, History, Past, difference};
 use crate::work::{Scope, Shards, SharedPast, Worker, change_shard_count};
 use crate::world::DATA_DIR;
@@ -32,7 +34,22 @@ pub(crate) async fn recover(
     let before = past.borrow().clone();
     let counts = recovered_counts(&opened.logs(), &before, exactness).await?;
     past.borrow_mut().settle(&counts, shards);
+    if exactness == Exactness::Whole {
+        settle_compacted(&opened.logs(), past).await?;
+    }
     Ok(opened)
+}
+
+async fn settle_compacted(logs: &[PartitionLog], past: &SharedPast) -> Result<(), StorageError> {
+    for log in logs {
+        let number = log.id().partition;
+        if is_compacted(number) {
+            let bytes = compacted::read_to_end(log, 9000).await?;
+            past.borrow_mut()
+                .change_certain(number, |log| compacted::settle(log, &bytes));
+        }
+    }
+    Ok(())
 }
 
 /// As [`recover`], then works on.

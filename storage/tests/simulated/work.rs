@@ -1,10 +1,13 @@
-//! Random work on a few logs of one or more shards, noted in the model while it is done.
+//! Random work on a few logs of one or more shards, noted in the model while it is done. Half of the logs are
+//! compacted, half of these deleted from, too.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use protocol::compression::Codec;
+use protocol::record_batch::BatchView;
 use runtime::MemoryBudget;
 use runtime::sim::Random;
 use runtime::task::{Class, spawn};
@@ -12,11 +15,14 @@ use runtime::time::{sleep, wall_clock_ms};
 use storage::{LogConfig, PartitionLog, Storage, StorageConfig, StorageError, migrate_shards};
 
 use crate::batches::{Spec, stored};
+use crate::compacted::{compaction, is_compacted, records_of};
 use crate::model::{Change, Exactness, History, ModelBatch, ModelState, Past, apply, difference};
 use crate::world::{DATA_DIR, log_id, small_config, small_log};
 
 const LOGS: u32 = 4;
 const SHARDS_MAX: u32 = 3;
+/// Keys in a compacted log.
+const KEYS: u64 = 8;
 
 /// A past that is looked at from outside of the simulation.
 pub(crate) type SharedPast = Rc<RefCell<Past>>;
@@ -30,14 +36,24 @@ pub(crate) fn crash_config() -> StorageConfig {
     config.write_behind_bytes = 4 << 10;
     config.allocate_from_bytes = 4 << 10;
     config.direct_bytes_min = 4 << 10;
+    config.cleaner_map_bytes_max = 4 << 10;
     config
 }
 
-fn crash_log() -> LogConfig {
-    LogConfig {
+fn crash_log(log: u32) -> LogConfig {
+    let plain = LogConfig {
         segment_bytes: 80 << 10,
         retention_bytes: Some(160 << 10),
         ..small_log()
+    };
+    if !is_compacted(log) {
+        return plain;
+    }
+    LogConfig {
+        segment_bytes: 24 << 10,
+        retention_bytes: (log % 2 == 1).then_some(64 << 10),
+        compaction: Some(compaction()),
+        ..plain
     }
 }
 
@@ -59,7 +75,7 @@ impl Shards {
         let shards = Shards { storages };
         for log in shards.logs() {
             let storage = shards.of(log.id().partition);
-            assert!(storage.update_config(log.id(), crash_log()));
+            assert!(storage.update_config(log.id(), crash_log(log.id().partition)));
         }
         Ok(shards)
     }
@@ -110,6 +126,8 @@ pub(crate) struct Worker {
     state: ModelState,
     next_number: u64,
     scope: Scope,
+    /// A round of compaction runs beside.
+    is_cleaning: Rc<Cell<bool>>,
 }
 
 impl Worker {
@@ -122,6 +140,7 @@ impl Worker {
             random,
             past: Rc::clone(past),
             scope,
+            is_cleaning: Rc::default(),
         }
     }
 
@@ -174,6 +193,9 @@ impl Worker {
             )
             .detach();
         }
+        if is_compacted(number) && self.random.chance(1, 7) {
+            return self.clean(&storage, number, &log).await;
+        }
         match self.random.below(100) {
             0..62 => self.append(&storage, number, &log).await,
             62..66 => self.begin_epoch(&storage, number, &log).await,
@@ -193,7 +215,7 @@ impl Worker {
     }
 
     async fn create(&mut self, storage: &Storage, number: u32) -> Result<(), StorageError> {
-        let (log, sequence) = storage.begin_create_log(log_id(number), crash_log())?;
+        let (log, sequence) = storage.begin_create_log(log_id(number), crash_log(number))?;
         let incarnation = log.incarnation();
         let log = number;
         self.note(number, Change::Create { log, incarnation });
@@ -207,7 +229,7 @@ impl Worker {
         log: &PartitionLog,
     ) -> Result<(), StorageError> {
         let first_sequence = self.next_sequence(number);
-        let spec = self.next_batch(first_sequence);
+        let spec = self.next_batch(number, first_sequence);
         let epoch = self.state[&number].epochs.last();
         let epoch = epoch.map_or(0, |(epoch, _)| *epoch);
         let batch = spec.build();
@@ -219,10 +241,17 @@ impl Worker {
             "a batch goes to the log end"
         );
         let last_sequence = first_sequence + spec.records as i32 - 1;
+        let bytes = stored(&batch, appended.base_offset, epoch);
+        let mut records = Vec::new();
+        if is_compacted(number) {
+            let view = BatchView::parse(&bytes).expect("a batch");
+            records = records_of(&view).expect("records");
+        }
         let batch = ModelBatch {
             base_offset: appended.base_offset,
             last_offset: appended.last_offset,
-            bytes: stored(&batch, appended.base_offset, epoch).into(),
+            bytes: bytes.into(),
+            records: records.into_iter().map(Rc::new).collect(),
             producer: spec
                 .producer
                 .map(|(id, epoch, first)| (id, epoch, first, last_sequence)),
@@ -237,7 +266,7 @@ impl Worker {
         }
     }
 
-    fn next_batch(&mut self, first_sequence: i32) -> Spec {
+    fn next_batch(&mut self, number: u32, first_sequence: i32) -> Spec {
         self.next_number += 1;
         let records = 1 + self.random.below(5) as u32;
         let value_bytes = match self.random.below(10) {
@@ -248,6 +277,12 @@ impl Worker {
         let mut spec = Spec::new(self.next_number, records, value_bytes as usize);
         spec.timestamp = wall_clock_ms();
         spec.producer = self.random.chance(1, 2).then_some((7, 0, first_sequence));
+        if is_compacted(number) {
+            spec.keys = Some(KEYS);
+            if self.random.chance(1, 4) {
+                spec.codec = Codec::ALL[self.random.index(Codec::ALL.len())];
+            }
+        }
         spec
     }
 
@@ -315,6 +350,46 @@ impl Worker {
         if outcome.segments > 0 {
             let (log, offset) = (number, outcome.log_start_offset);
             self.note(number, Change::LogStart { log, offset });
+        }
+        Ok(())
+    }
+
+    /// A round of compaction, which is waited for or runs beside whatever comes next.
+    async fn clean(
+        &mut self,
+        storage: &Storage,
+        number: u32,
+        log: &PartitionLog,
+    ) -> Result<(), StorageError> {
+        if self.is_cleaning.get() {
+            return Ok(());
+        }
+        if self.random.chance(2, 3)
+            && let Some(rolled) = log.roll(wall_clock_ms())?
+        {
+            self.acknowledge(number, storage.committed(rolled)).await?;
+        }
+        let now_ms = wall_clock_ms();
+        let segments = log.explain_retention(now_ms);
+        let active = segments.last().map_or(0, |active| active.base_offset);
+        let upto = active.min(log.durable_end_offset());
+        let change = Change::Clean {
+            log: number,
+            upto,
+            now_ms,
+        };
+        self.note(number, change);
+        self.is_cleaning.set(true);
+        let (storage, log) = (storage.clone(), log.clone());
+        let is_cleaning = Rc::clone(&self.is_cleaning);
+        let round = spawn(Class::Background, async move {
+            storage.clean_next([(log, upto)].into_iter()).await;
+            is_cleaning.set(false);
+        });
+        if self.random.chance(1, 2) {
+            round.await.expect("a round does not panic");
+        } else {
+            round.detach();
         }
         Ok(())
     }
