@@ -619,6 +619,44 @@ fn readers_finish_while_segments_are_swapped() {
     }
 }
 
+/// A reader on its way through a segment that is swapped, whose new version ends before the place it has come
+/// to, took that for the end, and missed what stays.
+#[test]
+fn a_place_in_a_segment_means_nothing_in_its_next_version() {
+    let disk = Disk::new();
+    let config = || LogConfig {
+        segment_bytes: 96 << 10,
+        ..compacted()
+    };
+    run(&disk, async move {
+        let storage = open().await;
+        let log = storage.create_log(log_id(1), config()).await;
+        let log = log.expect("create");
+        // Too small for an index: a reader walks from its beginning.
+        fill(&storage, &log, 55, 3).await;
+        fill_from(&storage, &log, 55..56, 1000).await;
+        fill_from(&storage, &log, 56..60, 3).await;
+        log.roll(wall_clock_ms()).expect("roll");
+        fill_from(&storage, &log, 60..64, 3).await;
+        storage.close().await.expect("close");
+    });
+    for delay_us in (0..12_000).step_by(60) {
+        run(&disk.fork(), async move {
+            let storage = open().await;
+            let log = storage.log(log_id(1)).expect("the log");
+            assert!(storage.update_config(log_id(1), config()));
+            let reader = log.clone();
+            let reading = spawn(Class::Network, async move {
+                sleep(Duration::from_micros(delay_us)).await;
+                reader.read(55, 1, i64::MAX).await
+            });
+            assert_eq!(clean(&storage, &log, 64).await, Cleaned::Log(log_id(1)));
+            let read = reading.await.expect("no panic").expect("a read");
+            assert_eq!(read.next_offset, 56, "the only record of its key");
+        });
+    }
+}
+
 #[test]
 fn a_log_that_cannot_be_read_is_set_aside_alone_and_tried_again() {
     let disk = Disk::new();

@@ -255,6 +255,28 @@ fn damaged_headers_are_caught() {
     }
 }
 
+/// A base offset lies outside of its batch's CRC: one that goes back would let the batch be skipped, or given
+/// for another.
+#[test]
+fn a_batch_that_does_not_follow_its_predecessor_is_damage() {
+    let disk = Disk::new();
+    let damaged = disk.clone();
+    run(&disk, async move {
+        let (_storage, log, batches) = cold_log(small_config()).await;
+        let path = first_log_segment(0);
+        let mut file = damaged.read(&path).expect("segment");
+        let position = batches[..5].concat().len();
+        file[position..position + 8].copy_from_slice(&8i64.to_be_bytes());
+        damaged.write(&path, &file);
+        match log.read(10, 1, 80).await {
+            Err(StorageError::Corruption {
+                file, position: at, ..
+            }) => assert_eq!((file, at), (path, position as u64)),
+            other => panic!("a batch with another's offset: {other:?}"),
+        }
+    });
+}
+
 #[test]
 fn a_missing_or_damaged_index_costs_a_walk_and_no_more() {
     let disk = Disk::new();
