@@ -107,6 +107,8 @@ class Broker:
     def __exit__(self, *_):
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+        # What this run has left to be written must not be written in the next one.
+        os.sync()
 
     def start(self):
         with open(self.directory / "log", "ab") as log:

@@ -130,6 +130,8 @@ pub struct StorageSettings {
     pub open_files_max: usize,
     /// Whether cold reads are checked.
     pub verify_cold_reads: bool,
+    /// Whether a start deletes logs that the metadata does not know.
+    pub delete_stray_logs: bool,
     /// Sealed segments are checked once in so long; 0: never.
     pub scrub_period_ms: u64,
     /// How fast a shard reads for that.
@@ -310,6 +312,7 @@ impl Values {
                 direct_bytes_min: self.number("storage.direct_bytes") as u64,
                 open_files_max: self.number("storage.open_files_max") as usize,
                 verify_cold_reads: self.text("storage.verify_cold_reads") == "true",
+                delete_stray_logs: self.text("storage.delete_stray_logs") == "true",
                 scrub_period_ms: self.number("storage.scrub_period_hours") as u64 * 3_600_000,
                 scrub_bytes_per_second: self.number("storage.scrub_bytes_per_second") as u64,
                 disk_warn_bytes: self.number("disk.warn_bytes") as u64,

@@ -192,6 +192,12 @@ pub const SETTINGS: &[Setting] = &[
         "Check the CRC of batches that are read back from disk before they are served.",
     ),
     setting(
+        "storage.delete_stray_logs",
+        Kind::Bool,
+        "false",
+        "Delete at start the logs of topics that the metadata neither has nor remembers to have deleted. They are newer than the metadata if that was restored from a copy.",
+    ),
+    setting(
         "storage.scrub_period_hours",
         integer(0, 87_600, "hours"),
         "168",

@@ -214,6 +214,11 @@ const DIR_SERIES: &[DirSeries] = &[
         |d| d.offline,
     ),
     (
+        "stray_logs",
+        "Logs that the metadata did not know at the start, and that were kept",
+        |d| d.stray_logs,
+    ),
+    (
         "disk_stage",
         "How full the disk is: 0 enough, 1 warning, 2 producers are slowed down, 3 they are refused",
         |d| d.stage,

@@ -187,6 +187,8 @@ pub struct DirSnapshot {
     pub path: String,
     /// 1 when it has failed, or could not be opened.
     pub offline: u64,
+    /// Logs that the metadata did not know at the start, and that were kept.
+    pub stray_logs: u64,
     /// How full its disk is: 0 enough, 1 warning, 2 producers are slowed down, 3 they are refused.
     pub stage: u64,
     /// Free bytes of its file system.

@@ -98,10 +98,7 @@ pub(super) async fn open(
             Err(error) if dir.offline.is_none() => tell_offline(&dir.path, error),
             Ok(_) | Err(_) => {}
         }
-        opened.push(LogDir {
-            path: dir.path.clone(),
-            opened: storage,
-        });
+        opened.push(LogDir::new(dir.path.clone(), storage));
     }
     let opened = LogDirs::new(id, opened);
     match opened.find_twice() {

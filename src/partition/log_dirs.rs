@@ -6,6 +6,7 @@
 //! - I1 the first directory has the metadata, too: the node ends when it fails.
 //! - I2 a log is in one directory. A directory that is offline stays so until the process starts again.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use runtime::task::{self, Class};
@@ -20,9 +21,20 @@ pub struct LogDir {
     pub path: PathBuf,
     /// What the shard has in it, or why it could not be opened.
     pub opened: Result<Storage, String>,
+    /// Logs in it that the metadata did not know at the start.
+    pub stray_logs: Cell<u64>,
 }
 
 impl LogDir {
+    /// A directory as it could be opened.
+    pub fn new(path: PathBuf, opened: Result<Storage, String>) -> Self {
+        Self {
+            path,
+            opened,
+            stray_logs: Cell::new(0),
+        }
+    }
+
     /// Its storage, unless it has failed.
     pub fn online(&self) -> Option<&Storage> {
         let opened = self.opened.as_ref().ok();

@@ -3,7 +3,7 @@
 //! Place: the controller calls [`reconcile`] on every shard for every new image; `node` at start.
 //! Core: each shard for the partitions that it owns.
 //! Durability: a log is created and deleted through the journal of its directory; after a crash the next start
-//! finds what the image names and deletes logs that no topic has any more ([`delete_orphans`]). A log that is
+//! finds what the image names and deletes logs whose topic was deleted ([`delete_orphans`]). A log that is
 //! nowhere is made, but not while a directory is offline: it may be in there, and an empty one elsewhere would
 //! lose its records. Source: Kafka's `LogManager` has the same rule.
 
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use cluster::configs::{BrokerLayers, TopicConfig};
 use cluster::metadata::{Image, Partition, Topic, TopicChange};
+use protocol::primitives::Uuid;
 use storage::{CompactionConfig, LogConfig, LogId, PartitionLog, StorageError};
 
 use super::log_dirs::{Awaited, DirIndex};
@@ -125,22 +126,30 @@ async fn delete_topic(shard: &Shard, topic: &Topic) -> Result<(), StorageError> 
     outcome
 }
 
-/// Deletes logs whose topic is gone: its deletion was durable in the metadata and the crash came before
-/// the journal had it.
+/// Deletes logs whose topic was deleted: that was durable in the metadata and the crash came before the journal
+/// had it, or their directory was offline. A log of which the metadata knows nothing was made after what this
+/// metadata is a copy of: it is kept, and is there again with the right metadata. Kafka keeps stray logs, too.
+/// How many were deleted.
 pub async fn delete_orphans(shard: &Shard, image: &Image) -> Result<usize, StorageError> {
     let mut deleted = 0;
     for (dir, storage) in shard.log_dirs.online() {
         for log in storage.logs() {
             let id = log.id();
-            let topic = image.topic_by_id(protocol::primitives::Uuid(id.topic));
-            let exists =
-                topic.is_some_and(|topic| (id.partition as usize) < topic.partitions.len());
-            if !exists {
-                tracing::info!(log = ?id, "deleting the log of a deleted topic");
-                let deletion = storage.delete_log(id).await;
-                let is_deleted = shard.log_dirs.unless_failed(dir, deletion)?;
-                deleted += usize::from(is_deleted == Some(true));
+            let topic = Uuid(id.topic);
+            let partitions = image.topic_by_id(topic).map(|topic| topic.partitions.len());
+            if partitions.is_some_and(|count| (id.partition as usize) < count) {
+                continue;
             }
+            if !image.was_deleted(topic) && !shard.config.storage.delete_stray_logs {
+                tracing::warn!(log = ?id, "the metadata does not know this log, which is kept: is it an old copy?");
+                let stray = &shard.log_dirs.all()[dir].stray_logs;
+                stray.set(stray.get() + 1);
+                continue;
+            }
+            tracing::info!(log = ?id, "deleting the log of a deleted topic");
+            let deletion = storage.delete_log(id).await;
+            let is_deleted = shard.log_dirs.unless_failed(dir, deletion)?;
+            deleted += usize::from(is_deleted == Some(true));
         }
     }
     Ok(deleted)

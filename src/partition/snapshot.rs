@@ -32,6 +32,7 @@ fn describe(dir: &LogDir) -> DirSnapshot {
     DirSnapshot {
         path: dir.path.display().to_string(),
         offline: u64::from(dir.online().is_none()),
+        stray_logs: dir.stray_logs.get(),
         stage: stage as u64,
         free_bytes: disk.free_bytes,
         total_bytes: disk.total_bytes,

@@ -35,6 +35,7 @@ impl Image {
                 let topic = self.by_id.remove(id);
                 let topic = topic.ok_or(MetadataError::UnknownTopic { id: *id })?;
                 self.by_name.remove(&topic.name);
+                self.remember_deleted(*id);
                 Ok(())
             }
             Command::AddPartitions {

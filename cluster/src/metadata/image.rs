@@ -1,6 +1,6 @@
 //! The metadata at one point of the log: brokers, topics, configs. Cheap to clone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use protocol::primitives::Uuid;
@@ -12,6 +12,9 @@ pub type BrokerId = i32;
 
 /// Config values that differ from the defaults, by name.
 pub type Configs = BTreeMap<String, String>;
+
+/// Deleted topics that are remembered, the latest ones.
+const DELETED_MAX: usize = 16_384;
 
 /// Stands for all brokers where configs of one broker are set.
 pub const BROKER_DEFAULTS: BrokerId = -1;
@@ -80,6 +83,8 @@ pub struct Image {
     pub(super) by_id: BTreeMap<Uuid, Arc<Topic>>,
     pub(super) broker_configs: BTreeMap<i32, Configs>,
     pub(super) next_producer_id: i64,
+    /// Ids of the topics that were deleted last, at most [`DELETED_MAX`].
+    pub(super) deleted: VecDeque<Uuid>,
 }
 
 /// What became of a topic between two images.
@@ -122,6 +127,11 @@ impl Image {
     /// The topic of this id.
     pub fn topic_by_id(&self, id: Uuid) -> Option<&Arc<Topic>> {
         self.by_id.get(&id)
+    }
+
+    /// Whether this topic was deleted. Of those that were deleted long ago it is not known any more.
+    pub fn was_deleted(&self, id: Uuid) -> bool {
+        self.deleted.contains(&id)
     }
 
     /// Number of partitions of all topics.
@@ -172,6 +182,13 @@ impl Image {
         let topic = Arc::new(topic);
         self.by_name.insert(topic.name.clone(), topic.clone());
         self.by_id.insert(topic.id, topic);
+    }
+
+    pub(super) fn remember_deleted(&mut self, id: Uuid) {
+        if self.deleted.len() == DELETED_MAX {
+            self.deleted.pop_front();
+        }
+        self.deleted.push_back(id);
     }
 
     /// Asserts I2 and I3 of the [module](super).

@@ -1,14 +1,17 @@
 //! The whole image as bytes, so that the log before it can go.
 //!
-//! Format: version (i8, now 1), cluster id, brokers, next producer id, broker configs, topics. Lists are
-//! counted; everything is in the protocol's compact encoding. The log store adds the checksum.
+//! Format: version (i8, now 2), cluster id, brokers, next producer id, broker configs, topics, from version 2 on
+//! ids of deleted topics. Lists are counted; everything is in the protocol's compact encoding. The log store adds
+//! the checksum.
 
-use protocol::primitives::{DecodeError, Decoder, Encoder};
+use protocol::primitives::{DecodeError, Decoder, Encoder, Uuid};
 
 use super::command::{get_configs, get_count, get_in_range, put_configs};
 use super::{BROKER_DEFAULTS, Broker, Image, MetadataError, Partition, Replica, Topic};
 
-const VERSION: i8 = 1;
+const VERSION: i8 = 2;
+/// The oldest version that is read.
+const VERSION_MIN: i8 = 1;
 
 /// The bytes are no snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,17 +48,22 @@ impl Image {
         for topic in self.by_id.values() {
             put_topic(&mut e, topic);
         }
+        e.put_length(Some(self.deleted.len()), true);
+        for id in &self.deleted {
+            e.put_uuid(*id);
+        }
         e.into_parts().0
     }
 
     /// Reads an image.
     ///
     /// # Errors
-    /// Any bytes that are no snapshot of this version, or of an image that no commands could have made.
+    /// Any bytes that are no snapshot of these versions, or of an image that no commands could have made.
     pub fn from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let mut d = Decoder::new(bytes);
-        let version = i16::from(d.get_i8()?);
-        if version != i16::from(VERSION) {
+        let version = d.get_i8()?;
+        if !(VERSION_MIN..=VERSION).contains(&version) {
+            let version = i16::from(version);
             let message = "metadata snapshot";
             return Err(DecodeError::UnsupportedVersion { message, version }.into());
         }
@@ -81,6 +89,11 @@ impl Image {
             let topic = get_topic(&mut d)?;
             image.check_new_topic(&topic)?;
             image.put_topic(topic);
+        }
+        if version > VERSION_MIN {
+            for _ in 0..get_count(&mut d, size_of::<Uuid>())? {
+                image.remember_deleted(d.get_uuid()?);
+            }
         }
         d.finish()?;
         Ok(image)

@@ -112,6 +112,41 @@ fn a_topic_has_so_many_partitions_and_no_more() {
 }
 
 #[test]
+fn the_topics_that_were_deleted_last_are_remembered() {
+    let mut image = image();
+    let numbered = |number: u32| {
+        let mut id = [7; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        Uuid(id)
+    };
+    let count = 16_384 + 3;
+    for number in 0..count {
+        image.remember_deleted(numbered(number));
+    }
+    let id = Uuid([1; 16]);
+    assert!(!image.was_deleted(id));
+    image.apply(&Command::DeleteTopic { id }).unwrap();
+    let restored = Image::from_snapshot(&image.to_snapshot()).unwrap();
+    assert_eq!(restored, image);
+    assert!(restored.was_deleted(id));
+    assert!(restored.was_deleted(numbered(count - 1)));
+    assert!(
+        !restored.was_deleted(numbered(0)),
+        "their number is bounded"
+    );
+}
+
+/// Written before deleted topics were remembered: a version byte, and nothing behind the topics.
+#[test]
+fn a_snapshot_of_the_version_before_is_read() {
+    let image = image();
+    let mut bytes = image.to_snapshot();
+    assert_eq!(bytes.pop(), Some(1), "an empty list");
+    bytes[0] = 1;
+    assert_eq!(Image::from_snapshot(&bytes).unwrap(), image);
+}
+
+#[test]
 fn numbers_do_not_wrap() {
     let mut image = image();
     let mut topic = Topic::clone(image.topic("t").unwrap());

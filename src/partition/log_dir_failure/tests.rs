@@ -91,12 +91,8 @@ fn small() -> StorageConfig {
 
 async fn open_dir(path: &str, budget: &MemoryBudget) -> LogDir {
     let opened = Storage::open(Path::new(path), 0, small(), budget.clone()).await;
-    LogDir {
-        path: path.into(),
-        opened: opened
-            .map(|(storage, _)| storage)
-            .map_err(|error| error.to_string()),
-    }
+    let opened = opened.map(|(storage, _)| storage);
+    LogDir::new(path.into(), opened.map_err(|error| error.to_string()))
 }
 
 /// Opens a shard, as a start would; those of the directories that `are_there`.
@@ -107,10 +103,7 @@ async fn open(are_there: [bool; 2]) -> Rc<Shard> {
         dirs.push(if is_there {
             open_dir(path, &budget).await
         } else {
-            LogDir {
-                path: path.into(),
-                opened: Err("not there".to_owned()),
-            }
+            LogDir::new(path.into(), Err("not there".to_owned()))
         });
     }
     let limits = Limits {
@@ -349,10 +342,26 @@ fn partitions_of_a_missing_directory_are_offline_until_it_is_back() {
             .expect("reconcile");
         assert_eq!(shard.table.offline(), []);
     });
+    // A copy of the metadata may be older than the logs.
+    let disk = disk.kill();
+    run(&disk, async move {
+        let shard = open([true, true]).await;
+        let image = image(&[2], &[]);
+        reconcile(shard.clone(), image.clone())
+            .await
+            .expect("reconcile");
+        assert_eq!(delete_orphans(&shard, &image).await.expect("delete"), 0);
+        let dirs = shard.log_dirs.all().iter();
+        let stray: Vec<_> = dirs.map(|dir| dir.stray_logs.get()).collect();
+        assert_eq!(stray, [0, 2], "they are kept");
+    });
     // The first topic is gone: what the directory has of it goes when it is back.
     run(&disk.kill(), async move {
         let shard = open([true, true]).await;
-        let image = image(&[2], &[]);
+        let mut image = Image::clone(&image(&[1, 2], &[]));
+        let deletion = Command::DeleteTopic { id: topic(1) };
+        image.apply(&deletion).expect("apply");
+        let image = Arc::new(image);
         reconcile(shard.clone(), image.clone())
             .await
             .expect("reconcile");
