@@ -56,4 +56,4 @@ fn others(shard: &Shard) -> impl Iterator<Item = usize> + use<> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -66,7 +66,7 @@ pub struct Accepted {
 
 /// Validates `records` and appends them; the caller waits for durability.
 ///
-/// Waits only while the shard's memory or journal has no room.
+/// Waits only while the shard's memory or journal has no room, or behind batches of this partition that do.
 pub async fn append(
     shard: &Shard,
     replica: &Replica,
@@ -84,6 +84,7 @@ pub async fn append(
     let now_ms = runtime::time::wall_clock_ms();
     let (batch, summary) = check_batch(shard, &config, records, rules, now_ms)?;
     let records = stamp(&config, records, &batch, &summary, now_ms);
+    let turn = replica.turn().await;
     let appended = loop {
         while !replica.log.has_room(records.len()) {
             let room = replica.log.reserve(records.len()).await;
@@ -100,6 +101,7 @@ pub async fn append(
             Err(error) => return Err(refuse_append(shard, &error)),
         }
     };
+    drop(turn);
     metrics::add(
         &shard.metrics.records_in,
         u64::try_from(summary.record_count).unwrap_or(0),
@@ -272,9 +274,61 @@ mod tests {
     use std::io;
     use std::path::PathBuf;
 
+    use futures_lite::future::poll_once;
+    use protocol::record_batch::{BatchBuilder, BatchOptions};
+    use runtime::sim::Disk;
+    use runtime::task::{self, Class};
     use storage::journal::JournalFailed;
 
+    use super::super::log_dir_failure::tests::{keys, make, run};
     use super::*;
+
+    fn numbered(sequence: i32) -> Vec<u8> {
+        let mut batch = BatchBuilder::new(BatchOptions {
+            producer_id: 1,
+            producer_epoch: 0,
+            base_sequence: sequence,
+            ..BatchOptions::default()
+        });
+        // Small ones find room before large ones that came first.
+        let value = vec![7; if sequence % 2 == 0 { 9_000 } else { 10 }];
+        batch.push(runtime::time::wall_clock_ms(), None, Some(&value), &[]);
+        batch.build().expect("a batch")
+    }
+
+    /// Was: a batch that came while another one waited for room could be appended before it. Of an idempotent
+    /// producer it was refused as out of order.
+    #[test]
+    fn batches_that_wait_for_room_keep_their_order() {
+        const COUNT: i32 = 200;
+        let rules = Rules {
+            needs_all_replicas: true,
+            is_zstd_allowed: true,
+        };
+        run(&Disk::new(), async move {
+            let shard = make().await;
+            let replica = shard.table.find(keys(1).next().expect("a key"));
+            let replica = replica.expect("a replica");
+            let mut waiting = Vec::new();
+            for sequence in 0..COUNT {
+                let (shard, replica) = (shard.clone(), replica.clone());
+                let mut work = Box::pin(async move {
+                    let records = numbered(sequence);
+                    let accepted = append(&shard, &replica, &records, rules).await;
+                    let accepted = accepted.expect("in order");
+                    assert_eq!(accepted.base_offset, i64::from(sequence));
+                });
+                // As a shard begins what others send it.
+                if poll_once(&mut work).await.is_none() {
+                    waiting.push(task::spawn(Class::Network, work));
+                }
+            }
+            assert!(!waiting.is_empty(), "all found room");
+            for work in waiting {
+                work.await.expect("accepted");
+            }
+        });
+    }
 
     #[test]
     fn every_storage_error_has_its_code() {

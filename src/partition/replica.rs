@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use cluster::configs::{AckDurability, TopicConfig};
 use protocol::error_code::ErrorCode;
-use runtime::sync::Notify;
+use runtime::sync::{Notify, Permit, Semaphore};
 use storage::PartitionLog;
 
 use super::log_dirs::DirIndex;
@@ -28,6 +28,7 @@ pub struct Replica {
     leader_epoch: Cell<i32>,
     config: RefCell<Rc<TopicConfig>>,
     waiting: RefCell<Vec<Rc<Notify>>>,
+    appending: Semaphore,
 }
 
 impl Replica {
@@ -46,6 +47,7 @@ impl Replica {
             leader_epoch: Cell::new(leader_epoch),
             config: RefCell::new(config),
             waiting: RefCell::default(),
+            appending: Semaphore::new(1),
         })
     }
 
@@ -95,6 +97,12 @@ impl Replica {
             epoch if epoch > self.leader_epoch() => Err(ErrorCode::UnknownLeaderEpoch),
             _ => Ok(()),
         }
+    }
+
+    /// An append's turn, until it is dropped. Who came first is first, also when it has to wait for room: else a
+    /// producer's batches change places.
+    pub async fn turn(&self) -> Permit {
+        self.appending.acquire(1).await
     }
 
     /// Registers a parked fetch: `fetch` is notified when the high watermark advances.

@@ -43,7 +43,7 @@ fn topic(number: u8) -> Uuid {
     Uuid([number; 16])
 }
 
-fn keys(number: u8) -> impl Iterator<Item = PartitionKey> {
+pub(in crate::partition) fn keys(number: u8) -> impl Iterator<Item = PartitionKey> {
     (0..PARTITIONS).map(move |partition| PartitionKey {
         topic: topic(number),
         partition,
@@ -199,7 +199,7 @@ async fn work(shard: Rc<Shard>, acknowledged: Acknowledged) {
 }
 
 /// A new node with a topic.
-async fn make() -> Rc<Shard> {
+pub(in crate::partition) async fn make() -> Rc<Shard> {
     for dir in DIRS {
         make_shards(Path::new(dir), 1).await.expect("make");
     }
@@ -253,7 +253,10 @@ async fn records(log: &storage::PartitionLog, end: i64) -> i64 {
     count
 }
 
-fn run<T: 'static>(disk: &Disk, program: impl Future<Output = T> + 'static) -> T {
+pub(in crate::partition) fn run<T: 'static>(
+    disk: &Disk,
+    program: impl Future<Output = T> + 'static,
+) -> T {
     Simulation::new(1).disk(disk).run(program).value()
 }
 
