@@ -15,6 +15,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("cluster", &["protocol"]),
     ("client", &["protocol"]),
     ("loadgen", &["client", "protocol"]),
+    ("tests/power_loss", &["runtime"]),
 ];
 
 /// Modules of the root package: each may use only those before it.
