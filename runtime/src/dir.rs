@@ -213,7 +213,7 @@ pub struct DiskSpace {
 /// Space of the file system of `path`.
 pub async fn disk_space(path: &Path) -> io::Result<DiskSpace> {
     match sim::current() {
-        Some(world) => Ok(world.disk().disk_space()),
+        Some(world) => world.disk().disk_space().await,
         None => real::dir::disk_space(path).await,
     }
 }

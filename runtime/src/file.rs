@@ -43,6 +43,25 @@ pub fn is_short_of_resources(error: &io::Error) -> bool {
     )
 }
 
+/// What to do about a refusal for want of open files, after a semicolon; nothing for any other.
+pub fn open_files_remedy(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => {
+            let limit = real::system::resource_limit(libc::RLIMIT_NOFILE);
+            let limit = limit.map_or_else(|_| String::new(), |(limit, _)| format!(", {limit}"));
+            format!(
+                "; this process has as many files open as it may{limit}: raise the limit (`ulimit -n`, systemd \
+                 `LimitNOFILE=`, docker `--ulimit nofile=`)"
+            )
+        }
+        Some(libc::ENFILE) => {
+            "; all programs together have as many files open as they may: raise `fs.file-max`"
+                .to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
 /// An open file; clones share it, and the last one closes it.
 #[derive(Clone, Debug)]
 pub struct File {

@@ -14,9 +14,11 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
+use std::time::Duration;
 
 use runtime::dir::FileSystem;
 use runtime::sync::Notify;
+use runtime::time::sleep;
 use runtime::{AppendBuf, BLOCK_BYTES, Charge, MemoryBudget};
 
 use crate::cache::ReadCache;
@@ -33,6 +35,9 @@ use crate::tasks::{TaskKind, Tasks};
 
 /// Checkpoints are apart by at least this part of a journal file.
 const CHECKPOINT_FILE_SHARE: u64 = 4;
+
+/// After this time work that met a shortage is tried again.
+const SHORTAGE_WAIT: Duration = Duration::from_secs(1);
 
 /// A called-back observer of durable ends.
 type DurableObserver = Rc<dyn Fn(&PartitionLog)>;
@@ -222,6 +227,28 @@ impl Engine {
         } else {
             self.fail(error);
         }
+    }
+
+    /// For who has to carry out what is journaled, and has failed to: waits until it is to be tried again.
+    ///
+    /// # Errors
+    /// What is no shortage of space, open files or memory; and a shortage when the storage is to end: the next
+    /// start repeats what was decided.
+    pub(crate) async fn wait_out(&self, error: StorageError) -> Result<(), StorageError> {
+        self.check_online()?;
+        if !error.is_shortage() || self.journal.is_ending() {
+            return Err(error);
+        }
+        tracing::warn!(%error, "tried again in a second");
+        sleep(SHORTAGE_WAIT).await;
+        Ok(())
+    }
+
+    /// Ends a start that has failed: nothing of it goes on.
+    pub(crate) async fn abandon(&self) {
+        // Each holds the engine.
+        self.removals.borrow_mut().clear();
+        self.journal.abandon().await;
     }
 
     /// Waits until the journal is durable through `sequence`.

@@ -9,6 +9,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use runtime::file::open_files_remedy;
 use thiserror::Error;
 
 use crate::journal::JournalFailed;
@@ -21,7 +22,7 @@ pub(crate) const WRITE_DURABLY: &str = "write durably";
 #[derive(Debug, Error)]
 pub enum StorageError {
     /// The operating system refused an operation on a file or directory.
-    #[error("{operation} {}: {source}", path.display())]
+    #[error("{operation} {}: {source}{}", path.display(), open_files_remedy(source))]
     Io {
         /// What was tried, as a verb phrase: "read", "write", "create".
         operation: &'static str,
@@ -230,6 +231,17 @@ mod tests {
         assert!(!io("write", io::ErrorKind::PermissionDenied));
         assert!(!io("fdatasync", io::ErrorKind::StorageFull));
         assert!(!io("fsync directory", io::ErrorKind::StorageFull));
+    }
+
+    #[test]
+    fn a_refusal_for_want_of_open_files_names_the_limit() {
+        let told = |code| {
+            let source = io::Error::from_raw_os_error(code);
+            StorageError::io("open", Path::new("/f"), source).to_string()
+        };
+        assert!(told(24).contains("ulimit -n"), "EMFILE: {}", told(24));
+        assert!(told(23).contains("fs.file-max"), "ENFILE: {}", told(23));
+        assert!(!told(5).contains("raise"), "EIO: {}", told(5));
     }
 
     #[test]

@@ -119,7 +119,6 @@ impl Storage {
         )
         .await?;
         recovery.report.journal_bytes_cut = replayed.bytes_cut;
-        recovery.check_end(u64::from(journal.last_sequence()))?;
         let engine = Rc::new(Engine::new(
             data_dir.to_path_buf(),
             shard,
@@ -128,7 +127,11 @@ impl Storage {
             journal,
             file_system,
         ));
-        Self::start(&engine, recovery, header.generation).await
+        let started = Self::start(&engine, recovery, header.generation).await;
+        if started.is_err() {
+            engine.abandon().await;
+        }
+        started
     }
 
     /// Puts the recovered logs in place, finishes deletions, starts the write-behind.
@@ -137,6 +140,7 @@ impl Storage {
         recovery: Recovery,
         generation: u64,
     ) -> Result<(Storage, RecoveryReport), StorageError> {
+        recovery.check_end(engine.last_sequence_value())?;
         let (recovered, deleted, mut report, next_incarnation_counter) = recovery.finish()?;
         let storage = Storage {
             shared: Rc::new(Shared {

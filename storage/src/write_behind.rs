@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use runtime::dir;
 use runtime::task::{Class, spawn};
-use runtime::time::{sleep, timeout, wall_clock_ms};
+use runtime::time::{timeout, wall_clock_ms};
 
 use crate::directory::sync_dir;
 use crate::engine::{Engine, Removal};
@@ -39,6 +39,7 @@ pub(crate) async fn run(storage: Storage) {
         match measured {
             Ok(true) => engine.progress.notify_waiters(),
             Ok(false) => {}
+            Err(error) if error.is_shortage() => engine.space.note_short(&error),
             Err(error) => {
                 engine.fail(&error);
                 return;
@@ -152,18 +153,17 @@ fn start_removals(engine: &Rc<Engine>) {
     }
 }
 
-/// Repeats a removal for which open files or memory were short; any other failure takes the storage offline,
-/// and so does a shortage when the storage is to end: the next start repeats what was decided.
+/// Repeats a removal until it is done; a failure that is not waited out takes the storage offline.
 async fn remove_until_done(removal: &Removal) {
     let engine = &removal.log.engine;
     while !engine.is_offline() {
         match remove(removal).await {
             Ok(()) => return engine.space.note_freed(),
-            Err(error) if error.is_shortage() && !engine.journal.is_ending() => {
-                tracing::warn!(%error, "a removal is tried again in a second");
-                sleep(TICK).await;
+            Err(error) => {
+                if let Err(error) = engine.wait_out(error).await {
+                    engine.fail(&error);
+                }
             }
-            Err(error) => engine.fail(&error),
         }
     }
 }

@@ -411,12 +411,22 @@ impl Journal {
     pub async fn close(&self) -> Result<(), JournalFailed> {
         self.begin_close();
         let ended = self.end().await;
-        // Failed or not, nothing touches the directory afterwards.
+        self.tasks_ended().await;
+        ended
+    }
+
+    /// Ends without writing anything more: for a start that has failed elsewhere. Nothing is taken afterwards.
+    pub(crate) async fn abandon(&self) {
+        self.0.fail("the start failed".to_owned());
+        self.tasks_ended().await;
+    }
+
+    /// Failed or not, nothing touches the directory afterwards.
+    async fn tasks_ended(&self) {
         self.0.files.ended().await;
         while !self.0.has_writer_ended.get() {
             self.0.writer_ended.notified().await;
         }
-        ended
     }
 
     async fn end(&self) -> Result<(), JournalFailed> {

@@ -6,6 +6,7 @@
 //! meanwhile. So replay never resurrects what was cut, and never needs a block that a later append
 //! has rewritten. *Source*: KIP-101; `docs/storage-format.md`, "Log operations".
 
+use std::io::ErrorKind;
 use std::rc::Rc;
 
 use runtime::{Slice, dir};
@@ -283,11 +284,12 @@ impl Log {
         let _work = self.file_work().await;
         self.install_cut(entry);
         self.condition.set(Condition::Truncating(None));
-        // Now, and not behind a queue: a segment may soon be begun again at the same offset.
-        if !dropped.is_empty() {
-            self.remove_segment_files(&dropped).await?;
+        // Now, and not behind a queue: a segment may soon be begun again at the same offset. What is journaled
+        // has to be done, so a shortage is waited out.
+        while let Err(error) = self.cut_files(cut.extent.name(), position, &dropped).await {
+            self.engine.wait_out(error).await?;
         }
-        self.cut_files(cut.extent.name(), position).await
+        Ok(())
     }
 
     /// Replaces the state by the one that replay would make of the journaled entry.
@@ -310,17 +312,25 @@ impl Log {
         assert!(state.check_invariants());
     }
 
-    /// Shortens the files of the segment that was cut, so that what was cut cannot be mistaken for
-    /// data by anyone who looks at them alone.
+    /// Removes the files of the `dropped` segments, and shortens those of the one that was cut, so that what
+    /// was cut cannot be mistaken for data by anyone who looks at them alone. May be repeated.
     async fn cut_files(
         self: &Rc<Self>,
         segment: SegmentName,
         position: u64,
+        dropped: &[SegmentName],
     ) -> Result<(), StorageError> {
+        if !dropped.is_empty() {
+            self.remove_segment_files(dropped).await?;
+        }
         for (kind, bytes) in [(FileKind::Segment, position), (FileKind::Index, 0)] {
             let path = self.path_of(segment, kind);
-            let Ok(file) = self.open_named(segment, kind).await else {
-                continue;
+            let file = match self.open_named(segment, kind).await {
+                Ok(file) => file,
+                Err(StorageError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             file.truncate(bytes)
                 .await

@@ -9,16 +9,18 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use runtime::sim::Disk;
 use runtime::sim::disk::{Fault, OpCounts, OpKind};
+use runtime::sim::{Disk, Simulation};
 use runtime::task::{Class, spawn};
-use runtime::time::{sleep, timeout};
+use runtime::time::{sleep, timeout, wall_clock_ms};
 use storage::{LogConfig, SpaceStage, StorageConfig, StorageError, make_shards};
 
 use crate::batches::Spec;
 use crate::model::{Exactness, Past};
 use crate::work::{Scope, Shards, SharedPast, Worker};
-use crate::world::{DATA_DIR, append, log_id, open, run, small_config, small_log, try_open};
+use crate::world::{
+    DATA_DIR, append, first_log_segment, log_id, open, run, small_config, small_log, try_open,
+};
 
 const STEPS: usize = 120;
 
@@ -464,5 +466,149 @@ fn a_shortage_of_descriptors_is_waited_out() {
             crate::world::read_all(&log, 20_000, log.log_end_offset()).await
         });
         assert!(read.expect("read") == content, "{kind:?}");
+    }
+}
+
+/// A truncation that is journaled has to be made in the files, too: for want of a descriptor the files kept
+/// what was cut, or the directory went offline.
+#[test]
+fn a_truncation_waits_out_a_shortage_of_descriptors() {
+    for kind in [OpKind::Open, OpKind::Metadata] {
+        let disk = Disk::new();
+        let inner = disk.clone();
+        let content = run(&disk, async move {
+            let storage = open().await;
+            let config = LogConfig {
+                retention_bytes: None,
+                ..small_log()
+            };
+            let log = storage.create_log(log_id(1), config).await.expect("create");
+            let mut content = Vec::new();
+            for number in 0..30 {
+                content.push(append(&storage, &log, Spec::new(number, 1, 5000)).await);
+            }
+            log.roll(wall_clock_ms()).expect("roll");
+            storage.checkpoint().await.expect("checkpoint");
+            inner.fail_one_in(kind, 1, Fault::Emfile);
+            let cutting = log.clone();
+            let cut = spawn(Class::Storage, async move { cutting.truncate(5).await });
+            sleep(Duration::from_secs(5)).await;
+            assert!(!cut.is_finished(), "{kind:?}: it is waited out");
+            inner.heal();
+            cut.await.expect("no panic").expect("truncate");
+            content.truncate(5);
+            let kept = content.concat().len() / 4096 * 4096;
+            let file = inner.read(&first_log_segment(0));
+            assert_eq!(file.map(|file| file.len()), Some(kept), "{kind:?}");
+            content.push(append(&storage, &log, Spec::new(50, 1, 5000)).await);
+            storage.close().await.expect("close");
+            content.concat()
+        });
+        let read = run(&disk.crash(1), async {
+            let log = open().await.log(log_id(1)).expect("log 1");
+            crate::world::read_all(&log, 20_000, log.log_end_offset()).await
+        });
+        assert!(read.expect("read") == content, "{kind:?}");
+    }
+}
+
+/// The same where nothing but the opening of the file that is cut can fail: it was left as it was.
+#[test]
+fn a_cut_within_a_segment_waits_for_a_descriptor() {
+    let disk = Disk::new();
+    let inner = disk.clone();
+    run(&disk, async move {
+        let config = StorageConfig {
+            cache_bytes_max: 8 << 20,
+            ..small_config()
+        };
+        let (storage, _) = try_open(config).await.expect("open");
+        let log = storage.create_log(log_id(1), small_log()).await;
+        let log = log.expect("create");
+        let mut kept = 0;
+        for number in 0..8 {
+            let batch = append(&storage, &log, Spec::new(number, 1, 5000)).await;
+            kept += if number < 3 { batch.len() } else { 0 };
+        }
+        // Their files push out that of log 1, which is read from memory.
+        for number in 2..40 {
+            let other = storage.create_log(log_id(number), small_log()).await;
+            append(&storage, &other.expect("create"), Spec::new(1, 1, 9000)).await;
+        }
+        storage.checkpoint().await.expect("checkpoint");
+        inner.fail_one_in(OpKind::Open, 1, Fault::Emfile);
+        let cut = spawn(Class::Storage, async move { log.truncate(3).await });
+        sleep(Duration::from_secs(5)).await;
+        assert!(!cut.is_finished(), "it is waited out");
+        inner.heal();
+        cut.await.expect("no panic").expect("truncate");
+        let file = inner.read(&first_log_segment(0));
+        let bytes = file.map(|file| file.len());
+        assert_eq!(bytes, Some(kept / 4096 * 4096));
+        storage.close().await.expect("close");
+    });
+}
+
+/// What a killed process leaves: a journal to replay, files to remove.
+fn killed() -> Disk {
+    let disk = Disk::new();
+    run(&disk, async {
+        let storage = open().await;
+        for number in [1, 2] {
+            let log = storage.create_log(log_id(number), small_log()).await;
+            let log = log.expect("create");
+            for number in 0..20 {
+                append(&storage, &log, Spec::new(number, 1, 5000)).await;
+            }
+        }
+        let log = storage.log(log_id(1)).expect("log 1");
+        log.advance_log_start(15).expect("delete records");
+        storage.delete_log(log_id(2)).await.expect("delete");
+    });
+    disk.kill()
+}
+
+/// A start that failed after it had opened the journal left the journal's tasks running.
+#[test]
+fn a_failed_start_leaves_nothing_running() {
+    let (disk, mut reasons) = (killed(), Vec::new());
+    for kind in [OpKind::Open, OpKind::Sync, OpKind::Write, OpKind::Metadata] {
+        for number in 0..30 {
+            let again = disk.fork();
+            again.fail_nth(kind, number, Fault::Eio);
+            let start = async { try_open(small_config()).await.err() };
+            let outcome = Simulation::new(1).disk(&again).run(start);
+            let unfinished = outcome.unfinished.clone();
+            let Some(error) = outcome.value() else {
+                continue;
+            };
+            assert!(unfinished.is_empty(), "{error}: {unfinished:?}");
+            reasons.push(error.to_string());
+            again.heal();
+            run(&again, async { open().await.close().await }).expect("the next start");
+        }
+    }
+    for late in ["/logs/", "measure free space"] {
+        let is_there = reasons.iter().any(|reason| reason.contains(late));
+        assert!(is_there, "{late} in {reasons:#?}");
+    }
+}
+
+/// A start does not wait for descriptors: it says which limit is to be raised.
+#[test]
+fn a_start_without_descriptors_names_the_limit() {
+    for disk in [Disk::new(), killed()] {
+        let mut refused = 0;
+        for number in 0..20 {
+            let again = disk.fork();
+            again.fail_nth(OpKind::Open, number, Fault::Emfile);
+            let error = run(&again, async { try_open(small_config()).await.err() });
+            // Some are for what only helps, and some come after the start.
+            let Some(error) = error else { continue };
+            let error = error.to_string();
+            assert!(error.contains("ulimit -n"), "{number}: {error}");
+            refused += 1;
+        }
+        assert!(refused > 5, "{refused} starts were refused");
     }
 }

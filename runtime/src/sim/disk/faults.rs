@@ -20,7 +20,7 @@ pub enum OpKind {
     Sync,
     /// Everything that changes names or sizes, and the sync of a directory.
     Metadata,
-    /// Opening what exists: a file, or a directory that is to be synced.
+    /// Opening what exists: a file, or a directory that is to be synced. And asking for the space that is left.
     Open,
 }
 

@@ -32,7 +32,6 @@ use std::rc::Rc;
 
 use super::random::Random;
 use crate::buffer::BLOCK_BYTES;
-use crate::dir::DiskSpace;
 use content::Content;
 use node::{Directory, FileNode, Node, NodeId};
 use state::{ROOT, State, names};
@@ -181,15 +180,6 @@ impl Disk {
     /// Bytes that files take up, in whole blocks.
     pub fn used_bytes(&self) -> u64 {
         self.state.borrow().used_blocks * BLOCK_BYTES as u64
-    }
-
-    pub(crate) fn disk_space(&self) -> DiskSpace {
-        let state = self.state.borrow();
-        let bytes = |blocks: u64| blocks.saturating_mul(BLOCK_BYTES as u64);
-        DiskSpace {
-            free_bytes: bytes(state.capacity_blocks.saturating_sub(state.used_blocks)),
-            total_bytes: bytes(state.capacity_blocks),
-        }
     }
 
     /// Flips bits in every 512-byte sector that `range` of a file touches; no operation reports it.

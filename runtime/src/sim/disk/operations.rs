@@ -12,7 +12,7 @@ use super::faults::{Fault, OpKind, Verdict, eio};
 use super::node::{ChangeKind, Directory, FileNode, Node, NodeId};
 use super::state::{InFlight, State};
 use crate::buffer::{AlignedBuf, BLOCK_BYTES, Slice};
-use crate::dir::DirEntry;
+use crate::dir::{DirEntry, DiskSpace};
 use crate::file::{Durability, OpenMode};
 use crate::sim::world::current;
 use crate::sync::oneshot;
@@ -165,6 +165,16 @@ impl Disk {
     async fn begin_open(&self) -> io::Result<()> {
         let verdict = self.begin(OpKind::Open).await;
         verdict.error().map_or(Ok(()), Err)
+    }
+
+    pub(crate) async fn disk_space(&self) -> io::Result<DiskSpace> {
+        self.begin_open().await?;
+        let state = self.state.borrow();
+        let bytes = |blocks: u64| blocks.saturating_mul(BLOCK_BYTES as u64);
+        Ok(DiskSpace {
+            free_bytes: bytes(state.capacity_blocks.saturating_sub(state.used_blocks)),
+            total_bytes: bytes(state.capacity_blocks),
+        })
     }
 
     /// Whether the directory can be opened; it is synced by its name.
