@@ -398,6 +398,14 @@ impl Slice {
         self.backing.as_ref().map_or(0, |backing| backing.capacity)
     }
 
+    /// Whether both views lie in one allocation.
+    pub fn shares_memory(&self, other: &Slice) -> bool {
+        let (Some(mine), Some(others)) = (&self.backing, &other.backing) else {
+            return false;
+        };
+        Arc::ptr_eq(mine, others)
+    }
+
     /// Whether the first byte is aligned for direct I/O.
     pub fn is_block_aligned(&self) -> bool {
         self.start.addr().get().is_multiple_of(BLOCK_BYTES)
@@ -514,6 +522,8 @@ mod tests {
         let part = slice.sub_of(&slice[3..6]);
         assert_eq!(&*part, b"345");
         assert_eq!(part.backing_bytes(), slice.backing_bytes());
+        assert!(part.shares_memory(&slice));
+        assert!(!part.shares_memory(&Slice::from(part.to_vec())));
         assert!(slice.sub_of(&[]).is_empty());
     }
 

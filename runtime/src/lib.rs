@@ -25,6 +25,7 @@ pub mod sim;
 pub mod sync;
 pub mod task;
 pub mod time;
+mod zero_copy;
 
 pub use budget::{Charge, MemoryBudget};
 pub use buffer::{AlignedBuf, AppendBuf, BLOCK_BYTES, Slice};

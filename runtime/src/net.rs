@@ -7,8 +7,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use crate::buffer::{AppendBuf, Slice};
+pub use crate::zero_copy::{ZeroCopy, ZeroCopyCounts, ZeroCopyMode};
 use crate::{real, sim};
 
 /// Accepts connections.
@@ -125,6 +127,15 @@ impl Stream {
         match &self.backend {
             StreamBackend::Real(stream) => stream.send(parts).await,
             StreamBackend::Sim(stream) => stream.send(parts).await,
+        }
+    }
+
+    /// From now on large sends leave without a copy in the kernel, as `zero_copy` says. Nothing else
+    /// changes: what is being sent may be dropped at any time. The simulated network takes no notice.
+    pub fn use_zero_copy(&self, zero_copy: &Rc<ZeroCopy>) {
+        match &self.backend {
+            StreamBackend::Real(stream) => stream.use_zero_copy(zero_copy),
+            StreamBackend::Sim(_) => {}
         }
     }
 

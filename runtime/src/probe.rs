@@ -8,6 +8,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use io_uring::{IoUring, Probe, opcode};
 use thiserror::Error;
@@ -207,6 +208,20 @@ fn check_ring() -> Result<(), ProbeError> {
         }
     }
     Ok(())
+}
+
+/// Whether the kernel has vectored zero-copy sends (Linux 6.1). It is asked once.
+pub(crate) fn has_zero_copy_send() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let mut probe = Probe::new();
+        let asked = IoUring::new(8).and_then(|ring| ring.submitter().register_probe(&mut probe));
+        let has_it = asked.is_ok() && probe.is_supported(opcode::SendMsgZc::CODE);
+        if !has_it {
+            tracing::info!("the kernel has no zero-copy sends (Linux 6.1): it copies what is sent");
+        }
+        has_it
+    })
 }
 
 /// What to do about a refused ring, by the error number of `io_uring_setup(2)`.

@@ -4,11 +4,12 @@
 //! *Ordering*: one send at a time per stream (two would interleave); a receive may run beside it.
 //! *Cancel safety*: a dropped receive, accept or `hung_up` is cancelled in the kernel; what a
 //! receive took in the meantime is lost with its buffer, so drop it only with the connection. A
-//! dropped send goes on.
+//! dropped send goes on. A zero-copy send answers when the socket has taken the bytes; their memory stays in
+//! the operation's slot until the kernel has let go of it, whatever happens to the stream.
 //! *Limits*: a pending receive costs its buffer and one slot of the ring.
 #![allow(unsafe_code)] // addresses in message headers, socket addresses, descriptors
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -21,11 +22,10 @@ use super::shard;
 use crate::buffer::{AppendBuf, Slice};
 use crate::ring::operation::Operation;
 use crate::ring::slots::{Memory, Message, OnDrop, PeerAddress};
+use crate::zero_copy::{Held, Link, REPORT_USAGE, ZeroCopy};
 
 /// Connections that wait to be accepted.
 const LISTEN_BACKLOG: i32 = 4096;
-/// Parts of one vectored send (the kernel's own limit is 1,024).
-const SEND_PARTS_MAX: usize = 1024;
 /// Wait until everything is sent; report a closed peer as an error, not as a signal.
 const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 /// `IORING_RECVSEND_POLL_FIRST`: do not try before the socket says it is ready.
@@ -50,6 +50,8 @@ struct Connection {
     more: Cell<bool>,
     /// We ended the receiving direction ourselves: that is no hang-up of the peer.
     reading_ended: Cell<bool>,
+    /// Empty where sends are never zero-copy.
+    zero_copy: OnceCell<Rc<Link>>,
 }
 
 impl Listener {
@@ -109,6 +111,7 @@ impl Stream {
             descriptor: Rc::new(descriptor),
             more: Cell::new(true),
             reading_ended: Cell::new(false),
+            zero_copy: OnceCell::new(),
         };
         Self {
             connection: Rc::new(connection),
@@ -180,26 +183,44 @@ impl Stream {
         finished.into_appended()
     }
 
+    /// Lets large sends be zero-copy ones; said once, before the first send.
+    pub(crate) fn use_zero_copy(&self, zero_copy: &Rc<ZeroCopy>) {
+        // Without a peer the connection is gone already.
+        let link = self
+            .peer_addr()
+            .ok()
+            .and_then(|peer| Link::new(zero_copy, peer));
+        if let Some(link) = link {
+            let is_first = self.connection.zero_copy.set(link).is_ok();
+            assert!(is_first, "zero-copy sends are set up once");
+        }
+    }
+
     /// Sends everything, in order.
     pub(crate) async fn send(&self, mut parts: Vec<Slice>) -> io::Result<()> {
         parts.retain(|part| !part.is_empty());
         while !parts.is_empty() {
-            let only = if parts.len() == 1 { parts.pop() } else { None };
+            let link = self.connection.zero_copy.get();
+            let held = link.and_then(|link| link.hold(&parts));
+            let is_zero_copy = held.is_some();
+            let only = if parts.len() == 1 && !is_zero_copy {
+                parts.pop()
+            } else {
+                None
+            };
             let operation = match only {
                 Some(part) => self.send_slice(part),
-                None => self.send_message(std::mem::take(&mut parts)),
+                None => self.send_message(std::mem::take(&mut parts), held),
             };
             let finished = operation.await;
-            let sent = finished.count()?;
-            match finished.memory {
-                Memory::Slice(part) => parts.push(part),
-                Memory::Message(message) => parts = message.parts,
-                _ => unreachable!("a send's memory"),
-            }
-            skip(&mut parts, sent);
-            if sent == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
+            let sent = match finished.count() {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent) => sent,
+                // Again, with a copy.
+                Err(error) if is_zero_copy && link.is_some_and(|link| link.refused(&error)) => 0,
+                Err(error) => return Err(error),
+            };
+            parts = unsent(sent_parts(&finished.memory), sent);
         }
         Ok(())
     }
@@ -218,18 +239,26 @@ impl Stream {
         )
     }
 
-    fn send_message(&self, parts: Vec<Slice>) -> Operation {
+    /// `held`: the kernel is to read the parts' memory where it is, also after its answer.
+    fn send_message(&self, parts: Vec<Slice>, held: Option<Held>) -> Operation {
+        let is_zero_copy = held.is_some();
         shard::current().start(
             &self.connection.descriptor,
-            Memory::Message(Box::new(Message::new(parts))),
+            Memory::Message(Rc::new(Message::new(parts, held))),
             OnDrop::Finish,
             |descriptor, memory| {
                 let Memory::Message(message) = memory else {
                     unreachable!("a send's memory")
                 };
-                opcode::SendMsg::new(descriptor, &raw const message.header)
-                    .flags(SEND_FLAGS as u32)
-                    .build()
+                let header = &raw const message.header;
+                let flags = SEND_FLAGS as u32;
+                if is_zero_copy {
+                    let send = opcode::SendMsgZc::new(descriptor, header);
+                    send.ioprio(REPORT_USAGE).flags(flags).build()
+                } else {
+                    let send = opcode::SendMsg::new(descriptor, header);
+                    send.flags(flags).build()
+                }
             },
         )
     }
@@ -262,8 +291,16 @@ impl Stream {
     }
 }
 
-/// Removes the first `sent` bytes.
-fn skip(parts: &mut Vec<Slice>, mut sent: usize) {
+fn sent_parts(memory: &Memory) -> &[Slice] {
+    match memory {
+        Memory::Slice(part) => std::slice::from_ref(part),
+        Memory::Message(message) => &message.parts,
+        _ => unreachable!("a send's memory"),
+    }
+}
+
+/// What is left of `parts` after the first `sent` bytes.
+fn unsent(parts: &[Slice], mut sent: usize) -> Vec<Slice> {
     let whole = parts
         .iter()
         .take_while(|part| {
@@ -272,40 +309,17 @@ fn skip(parts: &mut Vec<Slice>, mut sent: usize) {
             fits
         })
         .count();
-    parts.drain(..whole);
-    if let Some(first) = parts.first_mut().filter(|_| sent > 0) {
+    let mut rest = parts[whole..].to_vec();
+    if let Some(first) = rest.first_mut().filter(|_| sent > 0) {
         *first = first.sub(sent..first.len());
     }
+    rest
 }
 
 fn inet(address: &SockAddr) -> io::Result<SocketAddr> {
     address
         .as_socket()
         .ok_or_else(|| io::Error::other("not an internet address"))
-}
-
-impl Message {
-    /// The header points to the vectors' memory, the vectors to the parts' memory; both lie on the
-    /// heap and stay there when the message itself moves into its box.
-    fn new(parts: Vec<Slice>) -> Self {
-        let mut vectors: Vec<libc::iovec> = parts
-            .iter()
-            .take(SEND_PARTS_MAX)
-            .map(|part| libc::iovec {
-                iov_base: part.as_ptr().cast_mut().cast(),
-                iov_len: part.len(),
-            })
-            .collect();
-        // SAFETY: `msghdr` is integers and pointers; all zeros is an empty message.
-        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-        header.msg_iov = vectors.as_mut_ptr();
-        header.msg_iovlen = vectors.len();
-        Self {
-            parts,
-            vectors,
-            header,
-        }
-    }
 }
 
 impl PeerAddress {
@@ -327,5 +341,27 @@ impl PeerAddress {
         unsafe { *storage.view_as::<libc::sockaddr_storage>() = self.storage };
         // SAFETY: the kernel has written an address of `bytes` bytes.
         inet(&unsafe { SockAddr::new(storage, self.bytes) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_sent_is_left() {
+        let parts: Vec<Slice> = [&b"abc"[..], b"de", b"fghi"]
+            .map(|part| Slice::from(part.to_vec()))
+            .into();
+        let check = |sent, expected: &[&[u8]]| {
+            let rest = unsent(&parts, sent);
+            let rest: Vec<&[u8]> = rest.iter().map(|part| &**part).collect();
+            assert_eq!(rest, expected, "after {sent}");
+        };
+        check(0, &[b"abc", b"de", b"fghi"]);
+        check(1, &[b"bc", b"de", b"fghi"]);
+        check(3, &[b"de", b"fghi"]);
+        check(6, &[b"ghi"]);
+        check(9, &[]);
     }
 }

@@ -1,15 +1,18 @@
 //! ⚠ Slots of the operations in flight: what the kernel reads and writes, and who waits for it.
 //!
 //! *Place*: owned by [`Ring`](super::Ring).
-//! *Invariants*: I1 and I2 of the ring. A slot's life:
+//! *Invariants*: I1 and I2 of the ring. A slot has two sides: the future, which waits for an answer,
 //!
 //! ```text
-//!            completion            fetched by the future
-//!  Waiting ─────────────► Finished ─────────────────────► (free)
-//!     │ future dropped        │ future dropped
-//!     ▼        completion     ▼
-//!  Abandoned ─────────────► (free)
+//!            answer               fetched, or future dropped
+//!  Waiting ──────────► Finished ─────────────────────────────► Gone
+//!     │ future dropped                                           ▲
+//!     └──────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! and the kernel, which holds the memory until the last completion (`is_held`). That is the answer, but for
+//! zero-copy sends, of which a notification says later that the kernel has let go. A slot is free when its
+//! future is gone and the kernel holds nothing.
 
 #![allow(unsafe_code, reason = "memory that the kernel has written")]
 
@@ -18,9 +21,14 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::Waker;
 
+use io_uring::cqueue;
 use slab::Slab;
 
 use crate::buffer::{AppendBuf, Slice};
+use crate::zero_copy::Held;
+
+/// Parts of one vectored send (the kernel's own limit is 1,024).
+const SEND_PARTS_MAX: usize = 1024;
 
 /// What the kernel reads from or writes to while an operation runs.
 ///
@@ -35,8 +43,8 @@ pub(crate) enum Memory {
     Append(AppendBuf),
     /// Source of a file write, or of a send of one part.
     Slice(Slice),
-    /// Source of a vectored send.
-    Message(Box<Message>),
+    /// Source of a vectored send; shared with its future while the kernel still reads it.
+    Message(Rc<Message>),
     /// Address of an accepted peer.
     Address(Box<PeerAddress>),
 }
@@ -63,6 +71,23 @@ impl Memory {
             u32::try_from(slice.len()).unwrap_or(u32::MAX),
         )
     }
+
+    /// The memory of an operation that has answered and that the kernel holds still.
+    fn share(&self) -> Memory {
+        let Memory::Message(message) = self else {
+            unreachable!("only a send answers before its last completion: {self:?}")
+        };
+        Memory::Message(Rc::clone(message))
+    }
+
+    /// Tells a zero-copy send what the kernel says.
+    fn note(&self, result: i32, flags: u32) {
+        if let Memory::Message(message) = self
+            && let Some(held) = &message.held
+        {
+            held.note(result, flags);
+        }
+    }
 }
 
 /// The parts of a vectored send with the header that points to them.
@@ -70,8 +95,35 @@ pub(crate) struct Message {
     pub(crate) parts: Vec<Slice>,
     /// What the header points to.
     #[expect(dead_code, reason = "read by the kernel only")]
-    pub(crate) vectors: Vec<libc::iovec>,
+    vectors: Vec<libc::iovec>,
     pub(crate) header: libc::msghdr,
+    /// Of a zero-copy send.
+    held: Option<Held>,
+}
+
+impl Message {
+    /// The header points to the vectors' memory, the vectors to the parts' memory; both lie on the
+    /// heap and stay there when the message itself moves.
+    pub(crate) fn new(parts: Vec<Slice>, held: Option<Held>) -> Self {
+        let mut vectors: Vec<libc::iovec> = parts
+            .iter()
+            .take(SEND_PARTS_MAX)
+            .map(|part| libc::iovec {
+                iov_base: part.as_ptr().cast_mut().cast(),
+                iov_len: part.len(),
+            })
+            .collect();
+        // SAFETY: `msghdr` is integers and pointers; all zeros is an empty message.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = vectors.as_mut_ptr();
+        header.msg_iovlen = vectors.len();
+        Self {
+            parts,
+            vectors,
+            header,
+            held,
+        }
+    }
 }
 
 impl std::fmt::Debug for Message {
@@ -110,19 +162,25 @@ pub(crate) enum Abandoned {
 #[derive(Debug)]
 enum State {
     Waiting(Option<Waker>),
-    Finished { result: i32, flags: u32 },
-    Abandoned,
+    Finished {
+        result: i32,
+        flags: u32,
+    },
+    /// The future is gone, with its answer or before it.
+    Gone,
 }
 
 #[derive(Debug)]
 struct Slot {
     state: State,
+    /// The last completion is not there yet.
+    is_held: bool,
     memory: Memory,
     on_drop: OnDrop,
-    /// Keeps the descriptor open: a number that is closed and reused while an operation runs would
-    /// make the operation touch somebody else's file.
-    #[expect(dead_code, reason = "held, not used")]
-    descriptor: Rc<OwnedFd>,
+    /// Keeps the descriptor open until the answer: a number that is closed and reused while an operation
+    /// runs would make the operation touch somebody else's file. Not longer: what the kernel still reads of
+    /// an answered send belongs to the socket, and closing that is what bounds how long.
+    descriptor: Option<Rc<OwnedFd>>,
 }
 
 /// What an operation leaves behind: the kernel's answer, and the memory it used.
@@ -183,14 +241,15 @@ impl Slots {
         let state = State::Waiting(None);
         let key = self.slots.insert(Slot {
             state,
+            is_held: true,
             memory,
             on_drop,
-            descriptor,
+            descriptor: Some(descriptor),
         });
         (key, &mut self.slots[key].memory)
     }
 
-    /// The completion of a slot's operation: returns the waiting task's waker.
+    /// A completion of a slot's operation: returns the waiting task's waker if it is the answer.
     ///
     /// # Panics
     /// If the slot is not in flight: the kernel answered twice, or I1 is broken.
@@ -199,27 +258,36 @@ impl Slots {
             .slots
             .get_mut(key)
             .expect("a completion names a live slot");
-        match std::mem::replace(&mut slot.state, State::Finished { result, flags }) {
-            State::Waiting(waker) => waker,
-            State::Abandoned => {
-                self.slots.remove(key);
-                None
-            }
-            State::Finished { .. } => panic!("operation {key} completed twice"),
+        assert!(slot.is_held, "operation {key} completed twice");
+        slot.is_held = cqueue::more(flags);
+        slot.memory.note(result, flags);
+        let woken = if cqueue::notif(flags) {
+            None
+        } else {
+            slot.answer(result, flags)
+        };
+        if !slot.is_held && matches!(slot.state, State::Gone) {
+            self.slots.remove(key);
         }
+        woken
     }
 
-    /// The result, if it is there (the slot is then free); else remembers whom to wake.
+    /// The result, if it is there (the future is then gone); else remembers whom to wake.
     pub(crate) fn poll(&mut self, key: usize, waker: &Waker) -> Option<Finished> {
         let slot = &mut self.slots[key];
         match &mut slot.state {
             State::Finished { result, flags } => {
                 let (result, flags) = (*result, *flags);
-                let slot = self.slots.remove(key);
+                let memory = if slot.is_held {
+                    slot.state = State::Gone;
+                    slot.memory.share()
+                } else {
+                    self.slots.remove(key).memory
+                };
                 Some(Finished {
                     result,
                     flags,
-                    memory: slot.memory,
+                    memory,
                 })
             }
             State::Waiting(Some(known)) if known.will_wake(waker) => None,
@@ -227,30 +295,171 @@ impl Slots {
                 *known = Some(waker.clone());
                 None
             }
-            State::Abandoned => panic!("operation {key} polled after its future was dropped"),
+            State::Gone => panic!("operation {key} polled after its future was gone"),
         }
     }
 
     /// The future of an operation was dropped.
     pub(crate) fn abandon(&mut self, key: usize) -> Abandoned {
         let slot = &mut self.slots[key];
-        if matches!(slot.state, State::Finished { .. }) {
+        let before = std::mem::replace(&mut slot.state, State::Gone);
+        if !slot.is_held {
             self.slots.remove(key);
             return Abandoned::Nothing;
         }
-        slot.state = State::Abandoned;
-        match slot.on_drop {
-            OnDrop::Cancel => Abandoned::MustCancel,
-            OnDrop::Finish => Abandoned::Nothing,
+        match (before, slot.on_drop) {
+            (State::Waiting(_), OnDrop::Cancel) => Abandoned::MustCancel,
+            _ => Abandoned::Nothing,
         }
     }
 
-    /// Abandons everything: finished slots go at once, the others with their completion.
+    /// Abandons everything: what the kernel does not hold goes at once, the rest with its last completion.
     pub(crate) fn abandon_all(&mut self) {
         self.slots.retain(|_, slot| {
-            let running = !matches!(slot.state, State::Finished { .. });
-            slot.state = State::Abandoned;
-            running
+            slot.state = State::Gone;
+            slot.is_held
         });
+    }
+}
+
+impl Slot {
+    /// The kernel has answered and does not touch the descriptor any more.
+    fn answer(&mut self, result: i32, flags: u32) -> Option<Waker> {
+        self.descriptor = None;
+        let answered = State::Finished { result, flags };
+        match std::mem::replace(&mut self.state, answered) {
+            State::Waiting(waker) => waker,
+            State::Gone => {
+                self.state = State::Gone;
+                None
+            }
+            State::Finished { .. } => panic!("an operation answered twice"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::MemoryBudget;
+    use crate::net::{ZeroCopy, ZeroCopyMode};
+    use crate::zero_copy::Link;
+
+    /// `IORING_CQE_F_MORE` and `IORING_CQE_F_NOTIF`.
+    const MORE: u32 = 1 << 1;
+    const NOTIFICATION: u32 = 1 << 3;
+    const BYTES: usize = 1 << 20;
+
+    /// One zero-copy send in flight, and the budget that is charged for it.
+    struct Send {
+        slots: Slots,
+        key: usize,
+        budget: MemoryBudget,
+    }
+
+    fn zero_copy_send() -> Option<Send> {
+        let budget = MemoryBudget::new(64 << 20);
+        let zero_copy = ZeroCopy::new(ZeroCopyMode::On, budget.clone());
+        let link = Link::new(&zero_copy, ([127, 0, 0, 1], 9).into())?;
+        let parts = vec![Slice::from(vec![7; BYTES])];
+        let held = link.hold(&parts);
+        assert!(held.is_some());
+        let memory = Memory::Message(Rc::new(Message::new(parts, held)));
+        let descriptor = Rc::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+        let mut slots = Slots::default();
+        let (key, _) = slots.insert(descriptor, memory, OnDrop::Finish);
+        Some(Send { slots, key, budget })
+    }
+
+    impl Send {
+        fn complete(&mut self, result: i32, flags: u32) {
+            let woken = self.slots.complete(self.key, result, flags);
+            assert!(woken.is_none());
+        }
+
+        fn check(&self, slots: usize, is_held: bool) {
+            assert_eq!(self.slots.len(), slots);
+            assert_eq!(self.budget.used(), if is_held { BYTES } else { 0 });
+        }
+    }
+
+    #[test]
+    fn a_send_answers_first_and_is_held_until_its_notification() {
+        let Some(mut send) = zero_copy_send() else {
+            return;
+        };
+        assert!(send.slots.poll(send.key, Waker::noop()).is_none());
+        assert!(send.slots.complete(send.key, BYTES as i32, MORE).is_some());
+        let finished = send.slots.poll(send.key, Waker::noop()).unwrap();
+        assert_eq!(finished.count().unwrap(), BYTES);
+        drop(finished);
+        send.check(1, true);
+        send.complete(0, NOTIFICATION);
+        send.check(0, false);
+    }
+
+    #[test]
+    fn a_notification_may_come_before_the_answer_is_fetched() {
+        let Some(mut send) = zero_copy_send() else {
+            return;
+        };
+        send.complete(BYTES as i32, MORE);
+        send.complete(0, NOTIFICATION);
+        send.check(1, true);
+        let finished = send.slots.poll(send.key, Waker::noop()).unwrap();
+        assert_eq!(finished.count().unwrap(), BYTES);
+        drop(finished);
+        send.check(0, false);
+    }
+
+    #[test]
+    fn a_dropped_send_is_held_until_its_notification() {
+        for is_answered in [false, true] {
+            let Some(mut send) = zero_copy_send() else {
+                return;
+            };
+            if is_answered {
+                send.complete(BYTES as i32, MORE);
+            }
+            assert_eq!(send.slots.abandon(send.key), Abandoned::Nothing);
+            if !is_answered {
+                send.complete(BYTES as i32, MORE);
+            }
+            send.check(1, true);
+            send.complete(0, NOTIFICATION);
+            send.check(0, false);
+        }
+    }
+
+    #[test]
+    fn a_closing_ring_waits_for_notifications() {
+        let Some(mut send) = zero_copy_send() else {
+            return;
+        };
+        send.complete(BYTES as i32, MORE);
+        send.slots.abandon_all();
+        send.check(1, true);
+        send.complete(0, NOTIFICATION);
+        send.check(0, false);
+    }
+
+    #[test]
+    fn a_refused_send_has_one_completion() {
+        let Some(mut send) = zero_copy_send() else {
+            return;
+        };
+        send.complete(-libc::EINVAL, 0);
+        drop(send.slots.poll(send.key, Waker::noop()));
+        send.check(0, false);
+    }
+
+    #[test]
+    #[should_panic(expected = "completed twice")]
+    fn a_second_answer_is_a_bug() {
+        let descriptor = Rc::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+        let mut slots = Slots::default();
+        let (key, _) = slots.insert(descriptor, Memory::None, OnDrop::Finish);
+        slots.complete(key, 0, 0);
+        slots.complete(key, 0, 0);
     }
 }
