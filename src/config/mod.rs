@@ -12,6 +12,7 @@ pub mod settings;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use runtime::net::ZeroCopyMode;
 use settings::{Kind, SETTINGS, Setting};
 
 /// Why the settings were refused; each text says where the value came from and what is allowed.
@@ -113,6 +114,8 @@ pub struct NetConfig {
     pub requests_in_flight_max: usize,
     /// Idle time after which a connection is closed.
     pub idle_timeout_ms: u64,
+    /// Which answers the kernel sends without a copy.
+    pub zero_copy: ZeroCopyMode,
 }
 
 /// Journal and write-behind of one shard.
@@ -304,6 +307,7 @@ impl Values {
                 request_bytes_max: self.number("net.request_bytes_max") as usize,
                 requests_in_flight_max: self.number("net.requests_in_flight_max") as usize,
                 idle_timeout_ms: self.number("net.idle_timeout_ms") as u64,
+                zero_copy: zero_copy_mode(&self.text("net.zero_copy")),
             },
             storage: StorageSettings {
                 journal_file_bytes: self.number("journal.file_bytes") as u64,
@@ -363,6 +367,14 @@ impl Values {
             offsets_retention_ms: self.number("groups.offsets_retention_minutes") * 60_000,
             offset_metadata_bytes_max: self.number("groups.offset_metadata_bytes_max") as usize,
         }
+    }
+}
+
+fn zero_copy_mode(text: &str) -> ZeroCopyMode {
+    match text {
+        "on" => ZeroCopyMode::On,
+        "off" => ZeroCopyMode::Off,
+        _ => ZeroCopyMode::Auto,
     }
 }
 

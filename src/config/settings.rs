@@ -156,6 +156,12 @@ pub const SETTINGS: &[Setting] = &[
         "A connection without a request for so long is closed (Kafka: connections.max.idle.ms).",
     ),
     setting(
+        "net.zero_copy",
+        Kind::Choice(&["auto", "on", "off"]),
+        "auto",
+        "Send without a copy in the kernel. auto: 64 KiB and more at once, to other machines, until the kernel reports for a connection that it copies; on: also to this machine and in spite of reports, to test; off: never.",
+    ),
+    setting(
         "journal.file_bytes",
         bytes(MIB, 4 * GIB),
         "64MiB",

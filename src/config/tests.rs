@@ -76,3 +76,19 @@ fn further_data_directories_come_after_the_first() {
         expected
     );
 }
+
+#[test]
+fn zero_copy_is_auto_on_or_off() {
+    let check = |file: &str| check(file, &[], &[]).map(|config| config.net.zero_copy);
+    assert_eq!(check("").unwrap(), ZeroCopyMode::Auto);
+    for (word, mode) in [
+        ("auto", ZeroCopyMode::Auto),
+        ("on", ZeroCopyMode::On),
+        ("off", ZeroCopyMode::Off),
+    ] {
+        let file = format!("[net]\nzero_copy = \"{word}\"\n");
+        assert_eq!(check(&file).unwrap(), mode);
+    }
+    let error = check("[net]\nzero_copy = \"true\"\n").unwrap_err();
+    assert!(error.contains("one of auto, on, off"), "{error}");
+}

@@ -83,6 +83,30 @@ const SERIES: &[Series] = &[
         |s| s.memory_limit_bytes,
     ),
     (
+        "zero_copy_bytes",
+        "Bytes sent without a copy in the kernel",
+        MetricType::Counter,
+        |s| s.zero_copy.bytes,
+    ),
+    (
+        "zero_copy_sends",
+        "Finished sends that were to be without a copy in the kernel",
+        MetricType::Counter,
+        |s| s.zero_copy.sends,
+    ),
+    (
+        "zero_copy_copied_sends",
+        "Of them those that the kernel copied after all",
+        MetricType::Counter,
+        |s| s.zero_copy.copied_sends,
+    ),
+    (
+        "zero_copy_held_bytes",
+        "Memory that the kernel may still read for such sends; part of the memory budget in use",
+        MetricType::Gauge,
+        |s| s.zero_copy.held_bytes,
+    ),
+    (
         "journal_commits",
         "Journal groups made durable",
         MetricType::Counter,

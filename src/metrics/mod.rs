@@ -148,6 +148,8 @@ pub struct Snapshot {
     pub memory_used_bytes: u64,
     /// Memory budget, in bytes.
     pub memory_limit_bytes: u64,
+    /// What became of zero-copy sends.
+    pub zero_copy: runtime::net::ZeroCopyCounts,
     /// Journal groups committed.
     pub journal_commits: u64,
     /// Bytes committed to the journal.

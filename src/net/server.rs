@@ -4,7 +4,7 @@
 //! Core: accepting lives on shard 0 and hands each socket to the shard with the fewest connections:
 //! the kernel's hashing of `SO_REUSEPORT` leaves cores idle when clients are few (see
 //! `docs/decisions/0001-accept-on-one-shard.md`).
-//! Limits: `net.connections_max`, `net.idle_timeout_ms`.
+//! Limits: `net.connections_max`, `net.idle_timeout_ms`; `net.zero_copy` holds at most what [`ZeroCopy`] says.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use runtime::net::{Listener, Stream};
+use runtime::net::{Listener, Stream, ZeroCopy, ZeroCopyCounts};
 use runtime::sync::Notify;
 use runtime::task::{self, Class};
 use runtime::time::{self, Instant};
@@ -102,6 +102,7 @@ pub struct Connections {
     load: Load,
     limits: Limits,
     idle_timeout: Duration,
+    zero_copy: Rc<ZeroCopy>,
     open: RefCell<HashMap<u64, Open>>,
     next_id: Cell<u64>,
     changed: Notify,
@@ -114,12 +115,19 @@ struct Open {
 
 impl Connections {
     /// An empty set for `shard`.
-    pub fn new(shard: usize, load: Load, limits: Limits, idle_timeout: Duration) -> Rc<Self> {
+    pub fn new(
+        shard: usize,
+        load: Load,
+        limits: Limits,
+        idle_timeout: Duration,
+        zero_copy: Rc<ZeroCopy>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             shard,
             load,
             limits,
             idle_timeout,
+            zero_copy,
             open: RefCell::default(),
             next_id: Cell::new(0),
             changed: Notify::default(),
@@ -131,6 +139,11 @@ impl Connections {
         self.open.borrow().len()
     }
 
+    /// What became of this shard's zero-copy sends.
+    pub fn zero_copy_counts(&self) -> ZeroCopyCounts {
+        self.zero_copy.counts()
+    }
+
     /// Serves a socket that `accept` assigned to this shard.
     pub fn start<D: Dispatcher + 'static>(
         self: &Rc<Self>,
@@ -140,6 +153,7 @@ impl Connections {
     ) {
         let id = self.next_id.replace(self.next_id.get() + 1);
         let activity = Rc::new(Cell::new(time::now()));
+        stream.use_zero_copy(&self.zero_copy);
         self.open.borrow_mut().insert(
             id,
             Open {

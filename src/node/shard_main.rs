@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_lite::future::or;
 use runtime::budget::MemoryBudget;
 use runtime::mailbox::{Receiver, Sender};
-use runtime::net::{Listener, Stream};
+use runtime::net::{Listener, Stream, ZeroCopy};
 use runtime::task::{self, Class};
 use runtime::time;
 use storage::PartitionLog;
@@ -155,7 +155,9 @@ impl ShardStart {
             requests_in_flight_max: net.requests_in_flight_max,
         };
         let idle_timeout = Duration::from_millis(net.idle_timeout_ms);
-        let connections = Connections::new(id, self.load.clone(), limits, idle_timeout);
+        let zero_copy = ZeroCopy::new(net.zero_copy, budget.clone());
+        let load = self.load.clone();
+        let connections = Connections::new(id, load, limits, idle_timeout, zero_copy);
         let shard = Shard::new(Parts {
             id,
             config: self.config.clone(),

@@ -15,6 +15,7 @@ impl Shard {
             partitions: self.table.count() as u64,
             memory_used_bytes: self.budget.used() as u64,
             memory_limit_bytes: self.budget.limit() as u64,
+            zero_copy: self.connections.zero_copy_counts(),
             ..self.metrics.snapshot()
         };
         for dir in self.log_dirs.all() {

@@ -14,6 +14,7 @@ use protocol::primitives::Uuid;
 use protocol::record_batch::{BatchBuilder, BatchOptions, Batches};
 use runtime::budget::MemoryBudget;
 use runtime::mailbox;
+use runtime::net::{ZeroCopy, ZeroCopyMode};
 use runtime::sim::disk::{Fault, OpKind};
 use runtime::sim::{Disk, Simulation};
 use runtime::task::{self, Class};
@@ -110,13 +111,15 @@ async fn open(are_there: [bool; 2]) -> Rc<Shard> {
         request_bytes_max: 1 << 20,
         requests_in_flight_max: 8,
     };
+    let idle_timeout = Duration::from_mins(10);
+    let zero_copy = ZeroCopy::new(ZeroCopyMode::Off, budget.clone());
     let (sender, _) = mailbox::channel(8);
     Shard::new(Parts {
         id: 0,
         config: Arc::new(config::load(None, std::iter::empty(), &[]).expect("defaults")),
         log_dirs: LogDirs::new(0, dirs),
         budget,
-        connections: Connections::new(0, Load::new(1), limits, Duration::from_mins(10)),
+        connections: Connections::new(0, Load::new(1), limits, idle_timeout, zero_copy),
         metrics: Rc::new(ShardMetrics::default()),
         mailboxes: [sender].into(),
     })
