@@ -47,6 +47,9 @@ pub struct StorageConfig {
     /// Batches from this size on are written straight to their segment, where it has space allocated.
     /// From 4 KiB.
     pub direct_bytes_min: u64,
+    /// Bytes on their way straight to segments behind which small batches wait in the journal: more go when those
+    /// are committed. A larger batch goes alone.
+    pub direct_bytes_max: u64,
     /// Greatest step by which the space of a busy segment is allocated ahead.
     pub allocate_step_bytes_max: u64,
     /// With less free space than this a warning is given; at most a fifth of the file system counts.
@@ -89,6 +92,7 @@ impl Default for StorageConfig {
             open_files_max: 512,
             allocate_from_bytes: 64 * KIB,
             direct_bytes_min: 128 * KIB,
+            direct_bytes_max: 8 * MIB,
             allocate_step_bytes_max: 64 * MIB,
             warn_bytes: 10 * 1024 * MIB,
             throttle_bytes: 2 * 1024 * MIB,

@@ -75,6 +75,8 @@ pub(crate) struct Engine {
     /// Bytes written to segments by appends, and those of them that did not go through the journal.
     pub(crate) segment_bytes: Cell<u64>,
     pub(crate) direct_bytes: Cell<u64>,
+    /// Bytes that went straight to segments and whose records the journal has not committed.
+    direct_uncommitted: Cell<u64>,
     observer: RefCell<Option<DurableObserver>>,
     /// Bytes the journal had written when the last checkpoint of this process began.
     journal_bytes_at_checkpoint: Cell<Option<u64>>,
@@ -104,6 +106,8 @@ pub(crate) struct Queues {
 struct PendingCommit {
     sequence: Sequence,
     log_end: i64,
+    /// Bytes that went straight to a segment.
+    direct_bytes: u64,
     log: Weak<Log>,
 }
 
@@ -153,6 +157,7 @@ impl Engine {
             corruptions: Cell::new(0),
             segment_bytes: Cell::new(0),
             direct_bytes: Cell::new(0),
+            direct_uncommitted: Cell::new(0),
             observer: RefCell::new(None),
             journal_bytes_at_checkpoint: Cell::new(None),
             chunk_bytes: Cell::new(0),
@@ -269,7 +274,11 @@ impl Engine {
         self.unless_offline(self.journal.room(bytes)).await
     }
 
-    async fn unless_offline(
+    /// Waits for `work`, but not when this storage goes offline.
+    ///
+    /// # Errors
+    /// As [`Self::committed`].
+    pub(crate) async fn unless_offline(
         &self,
         work: impl Future<Output = Result<(), JournalFailed>>,
     ) -> Result<(), StorageError> {
@@ -304,13 +313,31 @@ impl Engine {
         *self.observer.borrow_mut() = Some(observer);
     }
 
-    /// Notes that `log` ends at `log_end` once `sequence` is durable.
-    pub(crate) fn note_pending(&self, sequence: Sequence, log_end: i64, log: Weak<Log>) {
+    /// Notes that `log` ends at `log_end` once `sequence` is durable; its last `direct_bytes` went straight to
+    /// their segment.
+    pub(crate) fn note_pending(
+        &self,
+        sequence: Sequence,
+        log_end: i64,
+        direct_bytes: u64,
+        log: Weak<Log>,
+    ) {
+        for counter in [&self.direct_bytes, &self.direct_uncommitted] {
+            counter.set(counter.get() + direct_bytes);
+        }
         self.queues.pending.borrow_mut().push_back(PendingCommit {
             sequence,
             log_end,
+            direct_bytes,
             log,
         });
+    }
+
+    /// Whether `bytes` more may go straight to a segment: what gathers in the journal meanwhile waits for them.
+    pub(crate) fn has_direct_room(&self, bytes: u64) -> bool {
+        let held = self.direct_uncommitted.get();
+        // A batch larger than the bound goes when nothing else does.
+        held == 0 || held + bytes <= self.config.direct_bytes_max
     }
 
     /// Called by the journal after each group commit, before waiters are woken.
@@ -325,6 +352,8 @@ impl Engine {
                 let Some(commit) = pending.pop_front() else {
                     break;
                 };
+                let uncommitted = self.direct_uncommitted.get() - commit.direct_bytes;
+                self.direct_uncommitted.set(uncommitted);
                 let Some(log) = commit.log.upgrade() else {
                     continue;
                 };

@@ -323,7 +323,7 @@ impl Storage {
         if find().is_none_or(|found| !Rc::ptr_eq(&found, &log)) {
             return Ok(false);
         }
-        log.check_changeable()?;
+        log.check_changeable().inspect_err(|_| log.unbar_direct())?;
         let sequence = engine.journal.append(RecordView::Delete {
             incarnation: log.incarnation,
         });

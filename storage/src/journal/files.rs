@@ -82,7 +82,7 @@ pub(super) struct Files {
     is_first: Cell<bool>,
     /// Bytes used of the file in use; none is before the first one is begun.
     used: Cell<Option<u64>>,
-    /// Bytes of the group in flight.
+    /// Bytes of the group in flight, or of the one that waits for its premises.
     claimed: Cell<u64>,
     /// Newest sequence of the file that ended last, until its successor's first group is durable.
     ended_last: Cell<Option<u64>>,
@@ -250,7 +250,7 @@ impl Files {
         live.back().map(|in_use| (in_use.file.clone(), used))
     }
 
-    /// A group of `bytes` is about to be written.
+    /// A group of `bytes` is the next that is written.
     pub(super) fn claim(&self, bytes: u64) {
         self.claimed.set(bytes);
     }

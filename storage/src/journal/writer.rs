@@ -94,6 +94,9 @@ impl Writer {
     }
 
     async fn write_after_premises(&mut self, group: &mut Gathering) -> Result<(), StorageError> {
+        // Its place is taken while it waits: what gathers meanwhile is admitted behind it.
+        let bytes = padded(group.buffer.len() - GROUP_HEADER_BYTES);
+        self.shared.files.claim(bytes as u64);
         for premise in group.premises.drain(..) {
             premise.await?;
         }

@@ -55,10 +55,7 @@ impl PartitionLog {
         let log = &self.log;
         log.check_space(bytes).is_ok()
             && log.make_room(&mut log.state.borrow_mut(), bytes, false)
-            && log
-                .engine
-                .journal
-                .has_room(log.journal_bytes(&log.state.borrow(), bytes))
+            && log.has_journal_room(bytes, log.expects_direct(bytes))
     }
 
     /// Waits until there is room for an append of `bytes`. Another append may take it before the
@@ -87,14 +84,14 @@ impl PartitionLog {
                 }
                 Err(exhausted) => return Err(exhausted),
             }
-            let journal_bytes = self.log.journal_bytes(&self.log.state.borrow(), bytes);
-            if !self.log.engine.journal.has_room(journal_bytes) {
+            let is_direct = self.log.expects_direct(bytes);
+            if !self.log.has_journal_room(bytes, is_direct) {
                 // A journal that cannot be emptied because the disk is full has no room for long.
                 if self.log.engine.space.is_out() {
                     return Err(self.log.engine.space.exhausted());
                 }
                 self.log.engine.wake.notify_one();
-                let room = self.log.engine.journal_room(journal_bytes);
+                let room = self.log.journal_room(bytes, is_direct);
                 timeout(ROOM_PATIENCE, room).await.unwrap_or(Ok(()))?;
                 continue;
             }
@@ -130,8 +127,8 @@ impl PartitionLog {
         let mut state = log.state.borrow_mut();
         let config = std::rc::Rc::clone(&log.config.borrow());
         let is_direct = log.goes_direct(&state, &config, batches, now_ms);
-        let has_journal_room = is_direct || log.engine.journal.has_room(batches.len());
-        log.note_journal_room(has_journal_room);
+        let has_journal_room = log.has_journal_room(batches.len(), is_direct);
+        log.note_journal_room(is_direct || has_journal_room);
         if !has_journal_room || !log.make_room(&mut state, batches.len(), false) {
             return Err(StorageError::NoRoom);
         }
@@ -252,10 +249,6 @@ impl Log {
     ) -> bool {
         let bytes = batches.len() as u64;
         self.may_go_direct(state, bytes)
-            && self
-                .engine
-                .journal
-                .has_room(self.journal_bytes(state, batches.len()))
             && BatchHeader::decode_prefix(batches).is_ok_and(|batch| {
                 batch.bytes == bytes && !must_roll(state, config, &batch, now_ms)
             })
@@ -314,8 +307,9 @@ impl Log {
         };
         self.engine.add_dirty(batch.bytes);
         self.engine.space.take(batch.bytes);
+        let direct_bytes = if stamp.is_direct { batch.bytes } else { 0 };
         self.engine
-            .note_pending(sequence, state.log_end, self.me.clone());
+            .note_pending(sequence, state.log_end, direct_bytes, self.me.clone());
         sequence
     }
 

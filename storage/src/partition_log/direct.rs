@@ -8,11 +8,12 @@
 //! *Place*: append decides which way a batch goes; one task a log writes. *Invariants*: **D1** an
 //! `Extent` record is in no group that is written before all of its log is durable in segments, directory
 //! entries included, but for the block that its batch ends in. **D2** a durable write makes only itself durable:
-//! whatever was written otherwise is synced first, and what is in flight counts in its order. **D3** only
-//! allocated space is written to, and no append is begun while others work on the log's files, so that
-//! neither a full disk nor a slow deletion holds up the journal. **D4** a log with such
-//! a write in flight is neither cut nor deleted. *Limits*: [`WRITES_MAX`] writes of a log at a time; the
-//! right to work on its files is given back when somebody else waits for it.
+//! whatever was written otherwise is synced first, and what is in flight counts in its order. **D3** nothing but
+//! the device holds up an append that was begun: all before its segment is written, its own place is allocated,
+//! the right to work on the log's files is taken with it and kept until all that was begun is durable; none is
+//! begun while others have that right or wait for it; what is derived is written beside. **D4** a log with such a write in flight is neither cut
+//! nor deleted. *Limits*: [`WRITES_MAX`] writes of a log at a time; `direct_bytes_max` bytes of all logs that the
+//! journal has not committed.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -23,7 +24,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use runtime::task::{Class, JoinHandle, spawn, yield_now};
+use runtime::sync::Notify;
+use runtime::task::{Class, JoinHandle, spawn};
 use runtime::{Durability, time};
 
 use super::state::LogState;
@@ -41,8 +43,19 @@ use crate::tasks::{Task, TaskKind};
 const WRITES_MAX: usize = 4;
 /// What an `Extent` takes of the journal at most.
 const RECORD_BYTES_MAX: usize = 5 << 10;
-/// A write for which the disk had no room is tried again after this time.
+/// A write that lacked space, open files or memory is tried again after this time.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// What a log's direct writes are doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Idle,
+    /// The task has the right to work on the log's files.
+    Writing,
+    /// It has given it back, to try again after a failure.
+    Waiting,
+}
 
 /// How far a log's direct writes are.
 #[derive(Default)]
@@ -51,9 +64,12 @@ pub(super) struct DirectWrites {
     wanted: Cell<SegmentPosition>,
     /// Up to where it was.
     durable: Cell<SegmentPosition>,
-    is_running: Cell<bool>,
-    /// The task has the right to work on the log's files.
-    has_files: Cell<bool>,
+    stage: Cell<Stage>,
+    /// Wakes who waits for one of these to change. The log's own: with one for all logs, every write would wake
+    /// all that wait for others.
+    progress: Notify,
+    /// What is derived from what was written is being written, beside.
+    is_deriving: Cell<bool>,
     /// The log is about to be deleted.
     is_barred: Cell<bool>,
     /// An append that could not go this way found no room in the journal, and waits for it.
@@ -74,11 +90,40 @@ impl DirectWrites {
 }
 
 impl Log {
-    /// Room that an append of `bytes` needs in the journal.
-    pub(super) fn journal_bytes(&self, state: &LogState, bytes: usize) -> usize {
-        let is_direct =
-            !self.direct.waits_for_journal.get() && self.may_go_direct(state, bytes as u64);
-        if is_direct { RECORD_BYTES_MAX } else { bytes }
+    /// Whether an append of `bytes` goes straight to its segment, as far as can be said without its batches.
+    pub(super) fn expects_direct(&self, bytes: usize) -> bool {
+        !self.direct.waits_for_journal.get()
+            && self.may_go_direct(&self.state.borrow(), bytes as u64)
+    }
+
+    /// Whether the journal has room for an append of `bytes`.
+    pub(super) fn has_journal_room(&self, bytes: usize, is_direct: bool) -> bool {
+        let engine = &self.engine;
+        if is_direct {
+            engine.has_direct_room(bytes as u64) && engine.journal.has_room(RECORD_BYTES_MAX)
+        } else {
+            engine.journal.has_room(bytes)
+        }
+    }
+
+    /// Waits until there may be such room.
+    ///
+    /// # Errors
+    /// As [`crate::engine::Engine::committed`].
+    pub(super) async fn journal_room(
+        &self,
+        bytes: usize,
+        is_direct: bool,
+    ) -> Result<(), StorageError> {
+        let engine = &self.engine;
+        if !is_direct {
+            return engine.journal_room(bytes).await;
+        }
+        if engine.has_direct_room(bytes as u64) {
+            return engine.journal_room(RECORD_BYTES_MAX).await;
+        }
+        let durable = u64::from(engine.journal.durable_sequence());
+        engine.committed(Sequence::from(durable + 1)).await
     }
 
     /// Notes whether an append found room in the journal that has to take all of its bytes.
@@ -86,13 +131,20 @@ impl Log {
         self.direct.waits_for_journal.set(!is_found);
     }
 
-    /// Whether a batch of `bytes` at the end of the active segment may be written there at once.
+    /// Whether a batch of `bytes` at the end of the active segment may be written there at once (D3).
     pub(super) fn may_go_direct(&self, state: &LogState, bytes: u64) -> bool {
         let active = state.active();
+        let has_files = match self.direct.stage.get() {
+            Stage::Idle => !self.is_in_file_work(),
+            Stage::Writing => true,
+            Stage::Waiting => false,
+        };
         bytes >= self.engine.config.direct_bytes_min
             && block_ceil(active.bytes() + bytes) <= active.allocated
+            && state.first_unfinished() + 1 == state.segments.len()
+            && has_files
+            && !self.is_file_work_wanted()
             && !self.direct.is_barred.get()
-            && (self.direct.has_files.get() || !self.is_in_file_work())
     }
 
     /// Journals the newest batch, of which `header` is the header, as one that goes to its segment.
@@ -118,8 +170,6 @@ impl Log {
             header,
             tail: state.chunks.newest(end - to.position),
         };
-        let sent = &self.engine.direct_bytes;
-        sent.set(sent.get() + batch.bytes);
         let premise = self.write_direct_to(to);
         self.engine.journal.append_after(record, premise)
     }
@@ -129,76 +179,89 @@ impl Log {
         let direct = &self.direct;
         assert!(direct.wanted.get() <= to, "appends go forward");
         direct.wanted.set(to);
-        if direct.is_running.replace(true) {
-            self.engine.progress.notify_waiters();
-        } else if let Some(log) = self.me.upgrade() {
+        direct.progress.notify_waiters();
+        if let Some(log) = self.me.upgrade()
+            && direct.stage.get() == Stage::Idle
+        {
+            let work = Rc::new(log.begin_file_work());
+            direct.stage.set(Stage::Writing);
             let task = Task::begin(&self.engine, TaskKind::Direct);
-            spawn(Class::Storage, log.run_direct(task)).detach();
+            spawn(Class::Storage, log.run_direct(work, task)).detach();
         }
         let log = self.me.clone();
         Box::pin(async move {
-            while let Some(log) = log.upgrade() {
-                log.engine.check_online()?;
-                if to <= log.direct.durable.get() {
-                    return Ok(());
-                }
-                log.engine.progress.notified().await;
+            if let Some(log) = log.upgrade() {
+                return log.direct_through(to).await;
             }
             let reason = "a log is gone amid a direct write".to_owned();
             Err(StorageError::Offline { reason })
         })
     }
 
+    /// Waits until the log is durable in its segments up to `to`.
+    async fn direct_through(&self, to: SegmentPosition) -> Result<(), StorageError> {
+        let progress = async || {
+            self.direct.progress.notified().await;
+            Ok(())
+        };
+        while self.direct.durable.get() < to {
+            self.engine.unless_offline(progress()).await?;
+        }
+        self.engine.check_online()
+    }
+
     /// Lets no further append go straight to its segment, and waits for those that do (D4).
     pub(crate) async fn bar_direct(&self) -> Result<(), StorageError> {
         self.direct.is_barred.set(true);
-        while !self.direct.is_done() {
-            self.engine.check_online()?;
-            self.engine.progress.notified().await;
-        }
-        Ok(())
+        self.direct_through(self.direct.wanted.get()).await
     }
 
-    async fn run_direct(self: Rc<Self>, _task: Task) {
-        while !self.direct.is_done() && !self.engine.is_offline() {
-            let work = self.file_work().await;
-            self.direct.has_files.set(true);
+    /// The log is not deleted after all.
+    pub(crate) fn unbar_direct(&self) {
+        self.direct.is_barred.set(false);
+    }
+
+    async fn run_direct(self: Rc<Self>, mut work: Rc<FileWork>, _task: Task) {
+        loop {
             let result = self.write_direct(&work).await;
-            self.direct.has_files.set(false);
-            drop(work);
-            match &result {
-                Ok(()) => self.engine.space.note_written(),
-                // Who closes must come to an end: nothing that rests on this is acknowledged.
-                Err(error) if self.engine.journal.is_ending() => self.engine.fail(error),
-                Err(error) => self.engine.fail_unless_short(error),
+            if let Err(error) = &result {
+                self.note_direct_failed(error);
             }
-            if result.is_err_and(|error| error.is_shortage()) {
+            if self.direct.is_done() || self.engine.is_offline() {
+                break;
+            }
+            self.direct.stage.set(Stage::Waiting);
+            drop(work);
+            if result.is_err() {
                 time::sleep(RETRY).await;
             }
-            // Who waits for the files comes first.
-            yield_now().await;
+            work = Rc::new(self.file_work().await);
+            self.direct.stage.set(Stage::Writing);
         }
-        self.direct.is_running.set(false);
+        self.direct.stage.set(Stage::Idle);
     }
 
-    /// Writes durably what is wanted, until there is no more or somebody else waits for the files.
-    async fn write_direct(self: &Rc<Self>, work: &FileWork) -> Result<(), StorageError> {
-        let to = self.direct.wanted.get();
-        if !self.is_all_synced(to.segment_base) {
-            let whole_segment = SegmentPosition {
-                position: u64::MAX,
-                ..to
-            };
-            self.sync_to_with(work, whole_segment).await?;
-            sync_logs_dir(&self.engine).await?;
+    fn note_direct_failed(&self, error: &StorageError) {
+        // Who closes must come to an end: nothing that rests on this is acknowledged.
+        if self.engine.journal.is_ending() {
+            self.engine.fail(error);
+        } else {
+            self.engine.fail_unless_short(error);
         }
-        let place = self.with_segment(to.segment_base, |s| (s.name(), s.written, s.synced));
+    }
+
+    /// Writes durably all that is wanted of a segment.
+    async fn write_direct(self: &Rc<Self>, work: &Rc<FileWork>) -> Result<(), StorageError> {
+        let segment_base = self.direct.wanted.get().segment_base;
+        self.sync_written_through(segment_base).await?;
+        sync_logs_dir(&self.engine).await?;
+        let place = self.with_segment(segment_base, |s| (s.name(), s.written, s.synced));
         let Some((name, mut position, synced)) = place else {
             let reason = "a segment is gone amid a direct write".to_owned();
             return Err(StorageError::Offline { reason });
         };
         assert_eq!(position, synced, "what was written before is synced (D2)");
-        self.note_direct(to.segment_base, position);
+        self.note_direct(segment_base, position);
         let mut in_flight = VecDeque::with_capacity(WRITES_MAX);
         let mut result = Ok(());
         loop {
@@ -224,27 +287,67 @@ impl Log {
             // Behind one that failed nothing counts (D2).
             result = result.and(written);
             if result.is_ok() {
-                self.note_written(next);
-                self.with_segment(name.base_offset, |segment| segment.synced = next.to);
-                self.note_direct(name.base_offset, next.to);
-                result = self.write_derived().await;
+                self.note_written_durably(next);
+                self.derive_beside(name.base_offset, work);
             }
             in_flight.pop_front();
         }
     }
 
-    /// Whether everything that is written is durable, and everything before the segment is written.
-    fn is_all_synced(&self, segment_base: i64) -> bool {
-        let state = self.state.borrow();
-        let Some(at) = state.segment_at(segment_base) else {
-            return false;
+    /// Syncs what is written and not synced of the segments through `segment_base`, and their names. Nothing is
+    /// written, which might find no space (D3).
+    async fn sync_written_through(self: &Rc<Self>, segment_base: i64) -> Result<(), StorageError> {
+        let is_unsynced =
+            |segment: &Segment| segment.synced < segment.written || !segment.is_linked;
+        let unsynced: Vec<i64> = {
+            let state = self.state.borrow();
+            let through = state.segment_for(segment_base);
+            assert!(
+                state.first_unfinished() >= through,
+                "a segment before a direct append is not written (D3)"
+            );
+            // Segments are synced in order.
+            let (before, last) = (&state.segments[..through], &state.segments[through]);
+            let before = before
+                .iter()
+                .rev()
+                .take_while(|segment| is_unsynced(segment));
+            let last = Some(last).filter(|segment| is_unsynced(segment));
+            let unsynced = last.into_iter().chain(before);
+            unsynced.map(Segment::base_offset).collect()
         };
-        let (before, segment) = (&state.segments[..at], &state.segments[at]);
-        let engine = &self.engine;
-        segment.synced == segment.written
-            && segment.is_linked
-            && engine.log_dirs_synced.get() >= engine.log_dirs_made.get()
-            && before.iter().rev().all(|s: &Segment| s.unsynced() == 0)
+        for segment_base in unsynced.into_iter().rev() {
+            self.sync_segment(segment_base).await?;
+        }
+        Ok(())
+    }
+
+    fn note_written_durably(&self, next: &NextWrite) {
+        let segment_base = next.segment.base_offset;
+        self.note_written(next);
+        self.with_segment(segment_base, |segment| segment.synced = next.to);
+        self.note_direct(segment_base, next.to);
+    }
+
+    /// Has what is derived from a segment written with the same right to work on the files, which is given back when
+    /// both are done. No append waits for it: it can be made anew, and may find no space (D3).
+    fn derive_beside(self: &Rc<Self>, segment_base: i64, work: &Rc<FileWork>) {
+        let is_due = self.has_derived_due(segment_base) && self.engine.space.may_write();
+        if !is_due || self.direct.is_deriving.replace(true) {
+            return;
+        }
+        let (log, work) = (Rc::clone(self), Rc::clone(work));
+        let task = Task::begin(&self.engine, TaskKind::Direct);
+        spawn(Class::Storage, async move {
+            let derived = log.write_derived().await;
+            log.direct.is_deriving.set(false);
+            // An error was dealt with: it has taken the storage offline, unless it is a shortage.
+            if log.settle(derived).is_err() {
+                log.queue_flush();
+            }
+            drop((work, task));
+        })
+        .detach();
     }
 
     /// All of the log below `position` is durable in its segments (D1).
@@ -255,7 +358,7 @@ impl Log {
         };
         let direct = &self.direct;
         direct.durable.set(direct.durable.get().max(durable));
-        self.engine.progress.notify_waiters();
+        direct.progress.notify_waiters();
     }
 
     /// The next blocks from `position` on that are wanted.
@@ -263,7 +366,6 @@ impl Log {
         let wanted = self.direct.wanted.get();
         let may_go_on = wanted.segment_base == name.base_offset
             && self.condition.get() != Condition::Deleted
-            && !self.is_file_work_wanted()
             && !self.engine.is_offline();
         if !may_go_on || wanted.position <= position {
             return None;
@@ -294,7 +396,7 @@ impl Log {
         &self,
         write: &mut JoinHandle<io::Result<()>>,
     ) -> Option<io::Result<()>> {
-        let mut progress = pin!(self.engine.progress.notified());
+        let mut progress = pin!(self.direct.progress.notified());
         let ended = poll_fn(|context| {
             if let Poll::Ready(ended) = Pin::new(&mut *write).poll(context) {
                 return Poll::Ready(Some(ended));

@@ -10,6 +10,8 @@
 mod append;
 pub(crate) mod byte_run;
 mod direct;
+#[cfg(test)]
+mod direct_tests;
 mod index_load;
 pub(crate) mod leader_epochs;
 mod lookup;
@@ -249,21 +251,27 @@ impl Log {
         self.is_file_work_wanted.get()
     }
 
+    /// The right to work on this log's files, which nobody may have.
+    fn begin_file_work(self: &Rc<Self>) -> FileWork {
+        let is_taken = self.has_file_work.replace(true);
+        assert!(!is_taken, "somebody works on the log's files already");
+        let log = Rc::clone(self);
+        FileWork { log }
+    }
+
     /// Waits until no other task works on this log's files, and takes that place.
     pub(crate) async fn file_work(self: &Rc<Self>) -> FileWork {
-        while self.has_file_work.replace(true) {
+        while self.has_file_work.get() {
             self.is_file_work_wanted.set(true);
             self.engine.progress.notified().await;
         }
         self.is_file_work_wanted.set(false);
-        FileWork {
-            log: Rc::clone(self),
-        }
+        self.begin_file_work()
     }
 }
 
 fn has_writable(state: &LogState) -> bool {
-    let first = state.first_unwritten();
+    let first = state.first_unfinished();
     let mut unwritten = state.segments.iter().enumerate().skip(first);
     unwritten.any(|(at, segment)| segment.writable_to(state.is_sealed(at)) > segment.written)
 }

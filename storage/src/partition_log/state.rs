@@ -106,21 +106,21 @@ impl LogState {
         self.segments.iter().map(Segment::bytes).sum()
     }
 
-    /// Index of the first segment with bytes that are not in its file yet.
-    pub(crate) fn first_unwritten(&self) -> usize {
-        // Segments are written in order, so only the last few can be unwritten.
+    /// Index of the first segment with bytes that are not in its file yet, or whose file is too long.
+    pub(crate) fn first_unfinished(&self) -> usize {
+        // Segments are written in order, so only the last few can be unfinished.
         let last = self.segments.len() - 1;
-        let written = self.segments[..last]
+        let unfinished = self.segments[..last]
             .iter()
             .rev()
-            .take_while(|s| s.unwritten() > 0)
+            .take_while(|segment| !segment.is_finished())
             .count();
-        last - written
+        last - unfinished
     }
 
     /// Bytes that are in memory only.
     pub(crate) fn unwritten_bytes(&self) -> u64 {
-        self.segments[self.first_unwritten()..]
+        self.segments[self.first_unfinished()..]
             .iter()
             .map(Segment::unwritten)
             .sum()

@@ -131,7 +131,10 @@ impl Log {
         self.engine.check_online()
     }
 
-    async fn sync_segment(self: &Rc<Self>, segment_base: i64) -> Result<(), StorageError> {
+    pub(super) async fn sync_segment(
+        self: &Rc<Self>,
+        segment_base: i64,
+    ) -> Result<(), StorageError> {
         let Some((name, written, is_linked)) =
             self.with_segment(segment_base, |s| (s.name(), s.written, s.is_linked))
         else {
@@ -161,7 +164,7 @@ impl Log {
         loop {
             self.write_derived().await?;
             let Some(next) = self.next_write() else {
-                return Ok(());
+                return self.cut_sealed().await;
             };
             let file = self.file_for_writing(&next).await?;
             let path = || self.path_of(next.segment, FileKind::Segment);
@@ -184,7 +187,7 @@ impl Log {
             return None;
         }
         let state = self.state.borrow();
-        for at in state.first_unwritten()..state.segments.len() {
+        for at in state.first_unfinished()..state.segments.len() {
             let segment = &state.segments[at];
             let is_sealed = state.is_sealed(at);
             let limit = segment.writable_to(is_sealed);
@@ -198,6 +201,29 @@ impl Log {
             });
         }
         None
+    }
+
+    /// Cuts what was allocated behind segments of which everything was written when they were sealed.
+    async fn cut_sealed(self: &Rc<Self>) -> Result<(), StorageError> {
+        while let Some((name, bytes)) = self.next_uncut() {
+            let file = self.open_named(name, FileKind::Segment).await?;
+            let path = || self.path_of(name, FileKind::Segment);
+            let cut = file.truncate(bytes).await;
+            cut.map_err(|e| StorageError::io("truncate", &path(), e))?;
+            self.with_segment(name.base_offset, |segment| segment.allocated = bytes);
+        }
+        Ok(())
+    }
+
+    fn next_uncut(&self) -> Option<(SegmentName, u64)> {
+        if self.condition.get() == Condition::Deleted || self.engine.is_offline() {
+            return None;
+        }
+        let state = self.state.borrow();
+        let sealed = &state.segments[..state.segments.len() - 1];
+        let mut unfinished = sealed.iter().skip(state.first_unfinished());
+        let uncut = unfinished.find(|segment| segment.unwritten() == 0)?;
+        Some((uncut.name(), uncut.bytes()))
     }
 
     /// The segment's file, made when it does not exist, with space for the write allocated.
@@ -239,6 +265,9 @@ impl Log {
         let written = self.with_segment(next.segment.base_offset, |segment| {
             assert_eq!(segment.written, next.from, "segments are written in order");
             segment.written = next.to;
+            if next.ends_segment {
+                segment.allocated = block_ceil(next.to);
+            }
             segment.check_invariants();
         });
         let bytes = block_ceil(next.to) - next.from;
@@ -248,7 +277,10 @@ impl Log {
         // The segment is gone when retention dropped it; its bytes were taken off then.
         if written.is_some() {
             self.engine.remove_dirty(next.to - next.from);
-            self.derived_due.borrow_mut().push(next.segment);
+            let mut due = self.derived_due.borrow_mut();
+            if due.last() != Some(&next.segment) {
+                due.push(next.segment);
+            }
         }
         self.engine.progress.notify_waiters();
     }
@@ -292,6 +324,16 @@ impl Log {
             });
         }
         Ok(())
+    }
+
+    /// Whether a segment lacks something derived that can be written now.
+    pub(super) fn has_derived_due(&self, segment_base: i64) -> bool {
+        let due = self.with_segment(segment_base, |segment| {
+            let full = segment.index.entries().len() / BLOCK_ENTRIES;
+            let blocks = segment.index_blocks.filter(|_| segment.index.is_complete());
+            segment.producer_snapshot.is_some() || blocks.is_some_and(|n| (n as usize) < full)
+        });
+        due.unwrap_or(false)
     }
 
     /// The next full index block whose batches are in the file. None while the index is not

@@ -97,7 +97,7 @@ pub(crate) struct Segment {
     pub(crate) written: u64,
     /// Every byte below is durable in the file.
     pub(crate) synced: u64,
-    /// Space allocated in the file.
+    /// Space allocated in the file, as far as it is known.
     pub(crate) allocated: u64,
     /// Index blocks in the index file; unknown after a start until the index is loaded.
     pub(crate) index_blocks: Option<u32>,
@@ -168,6 +168,12 @@ impl Segment {
     /// Bytes that a power loss would take from the file.
     pub(crate) fn unsynced(&self) -> u64 {
         self.extent.bytes.saturating_sub(self.synced)
+    }
+
+    /// Whether nothing is left to do for the file of a segment that ends where this one does: all of it is
+    /// written, and what was allocated beyond it is cut off.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.unwritten() == 0 && self.allocated <= block_ceil(self.extent.bytes)
     }
 
     /// Up to where the file can be written now: full blocks, or everything if no more is to come.

@@ -8,11 +8,13 @@ use std::time::Duration;
 use runtime::sim::Disk;
 use runtime::sim::disk::{Fault, OpKind};
 use runtime::task::{Class, spawn};
-use runtime::time::{sleep, wall_clock_ms};
+use runtime::time::{sleep, timeout, wall_clock_ms};
 use storage::{LogConfig, PartitionLog, Sequence, Storage, StorageConfig, StorageError};
 
 use crate::batches::{Spec, stored};
-use crate::world::{append, log_id, read_all, run, small_config, small_log, try_open};
+use crate::world::{
+    append, first_log_segment, log_id, read_all, run, small_config, small_log, try_open,
+};
 
 const LARGE: usize = 10_000;
 
@@ -389,27 +391,149 @@ fn appends_go_through_the_journal_while_others_have_the_files() {
     );
 }
 
+/// A log with so much of everything that its direct writes come to an end only when they give way.
+async fn log_that_never_pauses() -> (Storage, PartitionLog) {
+    let mut config = direct_config();
+    config.journal.file_bytes = 4 << 20;
+    config.journal.group_bytes_max = 1 << 20;
+    config.cache_bytes_max = 16 << 20;
+    let (storage, _) = try_open(config).await.expect("open");
+    let log_config = LogConfig {
+        segment_bytes: 64 << 20,
+        ..long_log()
+    };
+    let log = storage.create_log(log_id(1), log_config).await;
+    let log = log.expect("create");
+    // As much is allocated ahead as there is.
+    for number in 1000..1050 {
+        append(&storage, &log, Spec::new(number, 1, 60_000)).await;
+    }
+    sleep(Duration::from_secs(40)).await;
+    (storage, log)
+}
+
 /// A checkpoint gets at the files of a log that never stops writing direct.
 #[test]
 fn a_checkpoint_ends_amid_direct_appends() {
     let disk = Disk::new();
     run(&disk, async {
-        let storage = open().await;
-        let (log, _) = log_with_space(&storage).await;
-        let before = storage.counts().checkpoints;
+        let (storage, log) = log_that_never_pauses().await;
+        let before = storage.counts();
+        for number in 0..20 {
+            begin(&log, number, LARGE).await;
+        }
+        let begun = storage.counts().direct_bytes - before.direct_bytes;
+        assert!(begun >= 20 * LARGE as u64, "{begun} bytes went direct");
         let beside = storage.clone();
         let checkpoint = spawn(Class::Storage, async move { beside.checkpoint().await });
-        let mut number = 0;
-        while !checkpoint.is_finished() {
-            number += 1;
-            assert!(number < 100, "the checkpoint does not get its turn");
+        for number in 20.. {
+            let before = storage.counts().direct_bytes;
             begin(&log, number, LARGE).await;
-            // Sooner than such a write ends: there is always another one on its way.
+            if storage.counts().direct_bytes == before {
+                break;
+            }
+            assert!(number < 400, "the checkpoint does not get its turn");
+            // Sooner than such a write ends: there are always more on their way.
             sleep(Duration::from_micros(20)).await;
         }
         checkpoint.await.expect("no panic").expect("checkpoint");
-        assert!(storage.counts().checkpoints > before);
+        assert!(storage.counts().checkpoints > before.checkpoints);
     });
+}
+
+/// D3: without a free byte what was begun is made durable, whatever else of its log is to be written; and so is the
+/// deletion that makes room.
+#[test]
+fn a_full_disk_holds_up_nothing_that_was_begun() {
+    let disk = Disk::new();
+    let full = disk.clone();
+    let all = run(&disk, async move {
+        let storage = open().await;
+        let other = storage.create_log(log_id(2), long_log()).await;
+        let other = other.expect("create");
+        for number in 0..10 {
+            append(&storage, &other, Spec::new(number, 1, 4000)).await;
+        }
+        let (log, mut all) = log_with_space(&storage).await;
+        full.set_capacity(full.used_bytes());
+        let (sequence, bytes) = begin(&log, 1, LARGE).await;
+        all.extend(bytes);
+        assert!(storage.counts().direct_bytes > 0, "it goes direct");
+        // A later segment, whose file has no space.
+        log.roll(wall_clock_ms()).expect("roll");
+        for number in 2..6 {
+            all.extend(begin(&log, number, 4000).await.1);
+        }
+        let minute = Duration::from_mins(1);
+        let committed = timeout(minute, storage.committed(sequence)).await;
+        committed.expect("in time").expect("commit");
+        let deleted = timeout(minute, storage.delete_log(log_id(2))).await;
+        assert!(deleted.expect("in time").expect("delete"));
+        full.set_capacity(u64::MAX);
+        sleep(minute).await;
+        all
+    });
+    for seed in 0..4 {
+        run(&disk.crash(seed), expect_log(all.clone()));
+    }
+}
+
+/// Appends a batch after which the segment, of `position` bytes, ends with a block.
+async fn append_to_block_end(storage: &Storage, log: &PartitionLog, position: usize) -> Vec<u8> {
+    let mut specs = (LARGE..).map(|bytes| Spec::new(500, 1, bytes));
+    let ends_block = |spec: &Spec| (position + spec.build().len()).is_multiple_of(4096);
+    let before = storage.counts().direct_bytes;
+    let spec = specs.find(ends_block).expect("some length");
+    let bytes = append(storage, log, spec).await;
+    assert!(storage.counts().direct_bytes > before, "it went direct");
+    bytes
+}
+
+/// Nothing of it is left to be written when it is sealed.
+#[test]
+fn a_sealed_segment_that_ends_with_a_block_is_cut_to_its_length() {
+    let disk = Disk::new();
+    let seen = disk.clone();
+    run(&disk, async move {
+        let file_bytes = || seen.read(&first_log_segment(0)).expect("a file").len();
+        let storage = open().await;
+        let (log, mut all) = log_with_space(&storage).await;
+        all.extend(append_to_block_end(&storage, &log, all.len()).await);
+        assert!(file_bytes() > all.len(), "there is space ahead");
+        log.roll(wall_clock_ms()).expect("roll");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(file_bytes(), all.len());
+    });
+}
+
+/// A log is cut before the last batch of a sealed segment that ends with a block, at the segment's end, and behind
+/// that.
+#[test]
+fn a_log_is_cut_around_the_end_of_a_segment_that_ends_with_a_block() {
+    for (kept, settle_ms) in [(0, 0), (0, 2000), (1, 0), (1, 2000), (2, 0), (2, 2000)] {
+        let disk = Disk::new();
+        let all = run(&disk, async move {
+            let storage = open().await;
+            let (log, mut all) = log_with_space(&storage).await;
+            let cut = log.log_end_offset() + kept;
+            let mut batches = vec![append_to_block_end(&storage, &log, all.len()).await];
+            log.roll(wall_clock_ms()).expect("roll");
+            sleep(Duration::from_millis(settle_ms)).await;
+            for (number, bytes) in [(2, 4000), (3, LARGE)] {
+                batches.push(append(&storage, &log, Spec::new(number, 1, bytes)).await);
+            }
+            log.truncate(cut).await.expect("truncate");
+            all.extend(batches.into_iter().take(kept as usize).flatten());
+            assert!(log_bytes(&storage).await.expect("log 1") == all, "cut");
+            for number in 4..8 {
+                all.extend(append(&storage, &log, Spec::new(number, 1, LARGE)).await);
+            }
+            all
+        });
+        for seed in 0..6 {
+            run(&disk.crash(seed), expect_log(all.clone()));
+        }
+    }
 }
 
 /// A stop ends, even where a direct write never finds room.

@@ -1,14 +1,16 @@
 //! Bounds: the gathering group, the reserve, the way out of a full journal.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 use runtime::sim::Disk;
+use runtime::sync::Notify;
 use runtime::task::{Class, spawn};
 use runtime::time::{sleep, timeout};
 
-use super::world::{append, commit, groups, numbers, open, run, small, try_open};
-use crate::journal::{Journal, Sequence};
+use super::world::{append, commit, content, groups, numbers, open, run, small, try_open};
+use crate::journal::{Journal, RecordView, Sequence};
 
 /// Commits ordinary records until there is no room for another. How many.
 async fn fill(journal: &Journal, len: usize) -> u64 {
@@ -233,5 +235,45 @@ fn a_journal_without_a_third_file_says_when_it_needs_a_release() {
             commit(&journal, number, 3000).await;
         }
         assert!(released > 15, "{released} releases");
+    });
+}
+
+/// A group that waits for what it rests on is as good as in flight: another one is admitted beside it only if both
+/// have a place.
+#[test]
+fn a_group_that_waits_for_its_premises_keeps_its_place() {
+    run(&Disk::new(), async {
+        let mut config = small();
+        config.files_max = 3;
+        let (journal, ..) = try_open(config, 1).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        let mut number = 0;
+        while !journal.has_room(12_000) || journal.has_room(16_000) {
+            number += 1;
+            assert!(number < 100, "a place for one and not for two");
+            commit(&journal, number, 3000).await;
+        }
+        let may_be_written = Rc::new(Notify::new());
+        let premise = Rc::clone(&may_be_written);
+        let bytes = content(1000, 12_000);
+        let record = RecordView::Append {
+            incarnation: 1000,
+            base_offset: -1000,
+            position: 1000 << 12,
+            bytes: &bytes,
+        };
+        let waiting = journal.append_after(
+            record,
+            Box::pin(async move {
+                premise.notified().await;
+                Ok(())
+            }),
+        );
+        assert!(!journal.has_room(4000), "while it gathers");
+        sleep(Duration::from_secs(1)).await;
+        assert!(journal.durable_sequence() < waiting, "it waits");
+        assert!(!journal.has_room(4000), "while it waits");
+        may_be_written.notify_one();
+        journal.committed(waiting).await.unwrap();
     });
 }
