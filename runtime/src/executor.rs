@@ -5,7 +5,9 @@
 //! out core 0). More shards than allowed cores run unpinned.
 
 use std::cell::Cell;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 
@@ -49,6 +51,20 @@ pub(crate) fn process_cpus() -> &'static [CpuId] {
 /// The shard this thread runs, if it does.
 pub fn current_shard() -> Option<ShardId> {
     CURRENT_SHARD.get().map(|(shard, _)| shard)
+}
+
+/// Keeps `files` open until no operation of this shard's files is in flight any more, however the process ends:
+/// who holds a lock on one of them knows then that nothing of a killed process is still on its way to the disk.
+/// Once for each shard.
+///
+/// # Errors
+/// What the kernel says; `EBUSY` the second time.
+///
+/// # Panics
+/// Outside of a shard's thread.
+pub fn hold_open_for_operations(files: &[File]) -> io::Result<()> {
+    let descriptors: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).collect();
+    real::shard::current().hold(&descriptors)
 }
 
 /// How many shards this thread's group has, if it is a shard.

@@ -9,7 +9,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use runtime::executor::{ShardError, ShardId, Topology, current_shard, start_shards};
+use runtime::executor::{
+    ShardError, ShardId, Topology, current_shard, hold_open_for_operations, start_shards,
+};
 use runtime::net::{Listener, Stream};
 use runtime::task::{self, Class};
 use runtime::{AppendBuf, BLOCK_BYTES, Durability, File, OpenMode, Slice};
@@ -685,5 +687,27 @@ fn shard_on_a_contended_core_goes_on() {
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     for thread in busy {
         thread.join().unwrap();
+    }
+}
+
+/// The lock of a data directory: the descriptor is closed with the process, the ring's operations may go on.
+#[test]
+fn a_lock_that_a_ring_holds_is_free_when_the_ring_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("LOCK");
+    let inside = path.clone();
+    let ran = on_shard(move || {
+        let path = inside.clone();
+        async move {
+            let lock = std::fs::File::create(&path).unwrap();
+            lock.try_lock().unwrap();
+            hold_open_for_operations(&[lock]).unwrap();
+            let other = std::fs::File::open(&path).unwrap();
+            let held = other.try_lock();
+            assert!(matches!(held, Err(std::fs::TryLockError::WouldBlock)));
+        }
+    });
+    if ran.is_some() {
+        std::fs::File::open(&path).unwrap().lock().unwrap();
     }
 }

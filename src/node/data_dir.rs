@@ -1,11 +1,14 @@
 //! A data directory's identity: who uses it, which format it has, which node's it is.
 //!
-//! Limits: one process at a time, by a lock on `LOCK`. A directory of another format version is refused;
+//! Limits: one process at a time, by a lock on `LOCK`, which every shard's ring holds too: it is free when the last
+//! process has ended and nothing of it is on its way to the disk any more. A directory of another format version is refused;
 //! a directory with other files in it and no identity is refused: it is not ours to write in.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use runtime::probe;
 use serde::{Deserialize, Serialize};
@@ -18,12 +21,16 @@ const IDENTITY_FILE: &str = "streambus.meta";
 /// The identity while it is written.
 const UNFINISHED_FILE: &str = "streambus.new";
 const LOCK_FILE: &str = "LOCK";
+/// How long a start waits for the last process, and for its last writes.
+const LOCK_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 30 } else { 3000 });
+/// How often it looks.
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// Why a data directory is refused, with what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DataDirError {
     /// Another process has it.
-    #[error("{path} is in use by another process; stop it, or choose another directory with --data-dir", path = .0.display())]
+    #[error("{path} is in use by another process, or its last writes are on their way to the disk; stop it, or choose another directory with --data-dir", path = .0.display())]
     InUse(PathBuf),
     /// It was made by another version.
     #[error("{path} has format version {found}, this broker reads {ONE_DIR_VERSION} to {SEVERAL_DIRS_VERSION}; run the version of StreamBus that made it", path = path.display())]
@@ -155,7 +162,8 @@ impl Identity {
     }
 }
 
-/// Takes the directory for this process, until the returned file is closed.
+/// Takes the directory for this process, until the returned file is closed. Waits a little for the last one to be
+/// gone with all that it had begun.
 pub(crate) fn lock(path: &Path) -> Result<File, DataDirError> {
     let file = path.join(LOCK_FILE);
     let io = |source| DataDirError::Io {
@@ -168,10 +176,18 @@ pub(crate) fn lock(path: &Path) -> Result<File, DataDirError> {
         .write(true)
         .open(&file)
         .map_err(io)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
-        Err(TryLockError::Error(source)) => Err(DataDirError::Io { path: file, source }),
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::Error(source)) => {
+                return Err(DataDirError::Io { path: file, source });
+            }
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(DataDirError::InUse(path.to_owned()));
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_POLL),
+        }
     }
 }
 

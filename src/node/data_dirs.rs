@@ -9,6 +9,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use runtime::probe;
 
@@ -32,7 +33,8 @@ pub(super) struct DataDirs {
     pub identity: Identity,
     /// The first one, the further ones in the order of the settings, and those that the settings name no more.
     pub dirs: Vec<DataDir>,
-    _locks: Vec<File>,
+    /// What makes them this process's: every shard holds them as long as something of it is on its way to the disk.
+    pub locks: Arc<[File]>,
 }
 
 /// Takes the directories for this process; those that are new are made the node's.
@@ -93,7 +95,7 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<DataDirs, DataDirError> {
     Ok(DataDirs {
         identity,
         dirs,
-        _locks: locks,
+        locks: locks.into(),
     })
 }
 

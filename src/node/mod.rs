@@ -34,7 +34,7 @@ use crate::http::{self, HttpState};
 use crate::partition::log_dir_failure;
 use crate::partition::reconcile::{delete_orphans, reconcile};
 use crate::partition::shard::{MAILBOX_CAPACITY, Shard, ShardTask, call_from};
-use data_dirs::DataDir;
+use data_dirs::DataDirs;
 use shard_main::{ShardReady, ShardStart, StartParts};
 
 /// Why the node did not start or had to stop. Each message says what to do.
@@ -98,7 +98,7 @@ async fn run_node(config: Arc<Config>, on_ready: impl FnOnce(Bound)) -> Result<(
     cluster_check::check_same_cluster(&metadata, &image, &data_dirs.identity)?;
     let (requests, request_queue) = mailbox::channel(REQUESTS_MAX);
     let control = ControlHandle::new(requests);
-    let mut shards = Shards::start(&config, &data_dirs.dirs, &topology, control).await?;
+    let mut shards = Shards::start(&config, &data_dirs, &topology, control).await?;
     let kafka = shards.listening;
     let is_first = state.shards.set(shards.mailboxes.clone()).is_ok();
     assert!(is_first, "shards start once");
@@ -195,7 +195,7 @@ impl Shards {
     /// Starts the shard threads and waits until each has recovered.
     async fn start(
         config: &Arc<Config>,
-        data_dirs: &[DataDir],
+        data_dirs: &DataDirs,
         topology: &Topology,
         control: ControlHandle,
     ) -> Result<Self, NodeError> {
@@ -208,7 +208,8 @@ impl Shards {
         let (failed, failures) = mailbox::channel(count);
         let start = ShardStart::new(StartParts {
             config: config.clone(),
-            data_dirs: data_dirs.into(),
+            data_dirs: data_dirs.dirs.as_slice().into(),
+            locks: data_dirs.locks.clone(),
             mailboxes: mailboxes.clone(),
             receivers,
             control,

@@ -2,6 +2,7 @@
 //!
 //! Core: [`ShardStart::run`] is the main task of a shard's executor.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 use runtime::budget::MemoryBudget;
+use runtime::executor;
 use runtime::mailbox::{Receiver, Sender};
 use runtime::net::{Listener, Stream, ZeroCopy};
 use runtime::task::{self, Class};
@@ -43,6 +45,8 @@ pub(super) struct ShardReady {
 pub(super) struct StartParts {
     pub config: Arc<Config>,
     pub data_dirs: Arc<[DataDir]>,
+    /// The locks of the data directories.
+    pub locks: Arc<[File]>,
     pub mailboxes: Arc<[Sender<ShardTask>]>,
     pub receivers: Vec<Receiver<ShardTask>>,
     pub control: ControlHandle,
@@ -58,6 +62,7 @@ pub(super) struct StartParts {
 pub(super) struct ShardStart {
     config: Arc<Config>,
     data_dirs: Arc<[DataDir]>,
+    locks: Arc<[File]>,
     mailboxes: Arc<[Sender<ShardTask>]>,
     receivers: Arc<Mutex<Vec<Option<Receiver<ShardTask>>>>>,
     control: ControlHandle,
@@ -77,6 +82,7 @@ impl ShardStart {
         Self {
             config: parts.config,
             data_dirs: parts.data_dirs,
+            locks: parts.locks,
             mailboxes: parts.mailboxes,
             receivers: Arc::new(Mutex::new(receivers)),
             control: parts.control,
@@ -141,6 +147,8 @@ impl ShardStart {
 
     async fn recover(&self, id: usize) -> Result<(Rc<Shard>, Option<Listener>), String> {
         let shards = self.mailboxes.len();
+        // Before anything is written: the next process begins when all that has ended.
+        executor::hold_open_for_operations(&self.locks).map_err(|error| error.to_string())?;
         let bring = || log_dirs::bring_to_shard_count(&self.config, &self.data_dirs, shards);
         let data_dirs = self.layout.get_or_init(bring).await.clone()?;
         let listener = match id {

@@ -21,7 +21,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -179,6 +179,11 @@ impl Shard {
 
     pub(super) fn syncer(&self) -> &Helper {
         &self.syncer
+    }
+
+    /// See [`Ring::hold`].
+    pub(crate) fn hold(&self, files: &[RawFd]) -> io::Result<()> {
+        self.ring.borrow_mut().hold(files)
     }
 
     /// Starts an operation on the ring; see [`Ring::start`].

@@ -9,6 +9,8 @@
 //! - I2: the `user_data` of a submission is the key of its slot, or [`NO_SLOT`].
 //! - I3: a `Ring` is dropped only with no operation in flight; what cannot be brought to its end in
 //!   time is leaked, never freed under the kernel's hands.
+//! - I4: the files of [`Ring::hold`] are open until no operation of the ring is in flight, however the
+//!   process ends.
 //!
 //! *Limits*: [`SUBMISSION_ENTRIES`] gather before a flush is forced; any number may be in flight
 //! (completions beyond [`COMPLETION_ENTRIES`] wait in the kernel's own backlog).
@@ -21,7 +23,7 @@ pub(crate) mod slots;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
@@ -60,6 +62,8 @@ pub(crate) struct Ring {
     backlog: VecDeque<squeue::Entry>,
     no_iowait: bool,
     registered: Option<u32>,
+    /// Files are registered, to be held (I4).
+    holds_files: bool,
     /// Written to by other threads to end a wait; polled for as long as the ring lives.
     wake_up: Rc<OwnedFd>,
 }
@@ -121,10 +125,20 @@ impl Ring {
             backlog,
             no_iowait,
             registered,
+            holds_files: false,
             wake_up,
         };
         ring.watch_wake_up();
         Ok(ring)
+    }
+
+    /// Keeps files open until no operation of this ring is in flight, also when the process is killed: the kernel
+    /// lets go of a ring's registered files after the last of its operations has ended (`io_ring_exit_work`
+    /// waits for them, then calls `io_ring_ctx_free`). Once for each ring.
+    pub(crate) fn hold(&mut self, files: &[RawFd]) -> io::Result<()> {
+        self.uring.submitter().register_files(files)?;
+        self.holds_files = true;
+        Ok(())
     }
 
     /// A multishot poll is edge-triggered: every write to the eventfd makes one completion, and the
@@ -254,6 +268,9 @@ impl Drop for Ring {
                 "ring closed with operations in flight"
             );
             std::mem::forget(std::mem::take(&mut self.slots));
+        } else if self.holds_files {
+            // At once, not when the kernel comes to clean up. A failure leaves them to that.
+            let _ = self.uring.submitter().unregister_files();
         }
         if let Some(index) = self.registered {
             enter::unregister_ring(self.uring.as_raw_fd(), index);
