@@ -13,9 +13,11 @@ use support::requests::{Fetch, batch, create_topic, fetch_response, produce_each
 use support::{Broker, Raw};
 
 const PARTITIONS: [i32; 3] = [0, 1, 2];
-const BATCHES: usize = 6;
-/// A batch is at most 1 MiB, as the topic's `max.message.bytes` has it.
-const BATCH_BYTES: usize = 900_000;
+const BATCHES: usize = 3;
+/// An answer has nine of them: little enough for a user who may lock only a few MiB of memory.
+const BATCH_BYTES: usize = 150_000;
+/// Within the topic's `max.message.bytes`.
+const FILLER_BYTES: usize = 900_000;
 /// Enough to hold an answer, and so little that the batches that come later push these out of memory.
 const FLAGS: [&str; 4] = ["--set", "memory.budget=128MiB", "--shards", "2"];
 
@@ -85,7 +87,7 @@ fn read_late(broker: &Broker, batches: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
     for _ in 0..4 {
         reader.send(&fetch(topic));
     }
-    let filler = batch(1, BATCH_BYTES);
+    let filler = batch(1, FILLER_BYTES);
     for _ in 0..24 {
         produce(&mut producer, other, &filler);
     }
