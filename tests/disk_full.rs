@@ -161,11 +161,7 @@ fn commit_soon(raw: &mut Raw, topic: &str, offset: i64) {
 }
 
 fn stage(broker: &Broker) -> u64 {
-    let (_, metrics) = broker.get("/metrics");
-    let stages = metrics
-        .lines()
-        .filter(|line| line.starts_with("streambus_disk_stage"));
-    let stages = stages.filter_map(|line| line.split_whitespace().last()?.parse().ok());
+    let stages = broker.metric("streambus_disk_stage").into_iter();
     stages.max().expect("the gauge of the stage")
 }
 

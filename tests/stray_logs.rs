@@ -35,12 +35,7 @@ fn bytes_of(raw: &mut Raw, topic: Uuid) -> usize {
 }
 
 fn stray_logs(broker: &Broker) -> u64 {
-    let (_, metrics) = broker.get("/metrics");
-    let series = metrics
-        .lines()
-        .filter(|line| line.starts_with("streambus_stray_logs{"));
-    let counts = series.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
-    counts.sum()
+    broker.metric("streambus_stray_logs{").iter().sum()
 }
 
 #[test]

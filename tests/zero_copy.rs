@@ -59,10 +59,7 @@ fn records(answer: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn counter(broker: &Broker, name: &str) -> u64 {
-    let (_, metrics) = broker.get("/metrics");
-    let lines = metrics.lines().filter(|line| line.starts_with(name));
-    let values = lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
-    values.sum()
+    broker.metric(name).iter().sum()
 }
 
 /// Whether the kernel reports what it copied.

@@ -191,16 +191,17 @@ impl Held {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// `IORING_CQE_F_MORE` and `IORING_CQE_F_NOTIF`.
-    const MORE: u32 = 1 << 1;
-    const NOTIFICATION: u32 = 1 << 3;
+    pub(crate) const MORE: u32 = 1 << 1;
+    pub(crate) const NOTIFICATION: u32 = 1 << 3;
     const NOT_COPIED: i32 = 0;
     const WAS_COPIED: i32 = i32::MIN;
 
-    fn link(mode: ZeroCopyMode, budget: &MemoryBudget) -> Rc<Link> {
+    /// A connection's, whatever the kernel has.
+    pub(crate) fn link(mode: ZeroCopyMode, budget: &MemoryBudget) -> Rc<Link> {
         Rc::new(Link {
             zero_copy: ZeroCopy::new(mode, budget.clone()),
             is_off: Cell::new(false),

@@ -37,7 +37,7 @@ use crate::tasks::{TaskKind, Tasks};
 const CHECKPOINT_FILE_SHARE: u64 = 4;
 
 /// After this time work that met a shortage is tried again.
-const SHORTAGE_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const SHORTAGE_WAIT: Duration = Duration::from_secs(1);
 
 /// A called-back observer of durable ends.
 type DurableObserver = Rc<dyn Fn(&PartitionLog)>;

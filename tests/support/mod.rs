@@ -153,6 +153,16 @@ impl Broker {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.lines().next().unwrap().to_owned(), body.to_owned())
     }
+
+    /// What a metric has in each of its series, of which there must be one at least.
+    pub(crate) fn metric(&self, name: &str) -> Vec<u64> {
+        let (_, metrics) = self.get("/metrics");
+        let series = metrics.lines().filter(|line| line.starts_with(name));
+        let values = series.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap());
+        let values: Vec<u64> = values.collect();
+        assert!(!values.is_empty(), "no {name}");
+        values
+    }
 }
 
 impl Drop for Broker {

@@ -22,7 +22,6 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use runtime::sync::Notify;
 use runtime::task::{Class, JoinHandle, spawn};
@@ -32,6 +31,7 @@ use super::state::LogState;
 use super::write_behind::{NextWrite, sync_logs_dir};
 use super::{Condition, FileWork, Log};
 use crate::checkpoint::entry::SegmentPosition;
+use crate::engine::SHORTAGE_WAIT;
 use crate::error::{StorageError, WRITE_DURABLY};
 use crate::journal::{Premise, RecordView, Sequence};
 use crate::segment::batch_header::{BatchHeader, HEADER_BYTES};
@@ -43,8 +43,6 @@ use crate::tasks::{Task, TaskKind};
 const WRITES_MAX: usize = 4;
 /// What an `Extent` takes of the journal at most.
 const RECORD_BYTES_MAX: usize = 5 << 10;
-/// A write that lacked space, open files or memory is tried again after this time.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// What a log's direct writes are doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -233,7 +231,7 @@ impl Log {
             self.direct.stage.set(Stage::Waiting);
             drop(work);
             if result.is_err() {
-                time::sleep(RETRY).await;
+                time::sleep(SHORTAGE_WAIT).await;
             }
             work = Rc::new(self.file_work().await);
             self.direct.stage.set(Stage::Writing);

@@ -461,12 +461,17 @@ fn a_shortage_of_descriptors_is_waited_out() {
             storage.close().await.expect("close");
             content
         });
-        let read = run(&disk.crash(1), async {
-            let log = open().await.log(log_id(1)).expect("log 1");
-            crate::world::read_all(&log, 20_000, log.log_end_offset()).await
-        });
-        assert!(read.expect("read") == content, "{kind:?}");
+        assert!(after_power_loss(&disk) == content, "{kind:?}");
     }
+}
+
+/// What is in log 1 after a loss of power.
+fn after_power_loss(disk: &Disk) -> Vec<u8> {
+    run(&disk.crash(1), async {
+        let log = open().await.log(log_id(1)).expect("log 1");
+        let read = crate::world::read_all(&log, 20_000, log.log_end_offset()).await;
+        read.expect("read")
+    })
 }
 
 /// A truncation that is journaled has to be made in the files, too: for want of a descriptor the files kept
@@ -504,11 +509,7 @@ fn a_truncation_waits_out_a_shortage_of_descriptors() {
             storage.close().await.expect("close");
             content.concat()
         });
-        let read = run(&disk.crash(1), async {
-            let log = open().await.log(log_id(1)).expect("log 1");
-            crate::world::read_all(&log, 20_000, log.log_end_offset()).await
-        });
-        assert!(read.expect("read") == content, "{kind:?}");
+        assert!(after_power_loss(&disk) == content, "{kind:?}");
     }
 }
 

@@ -7,10 +7,10 @@ use runtime::sim::disk::{Fault, OpKind};
 use runtime::task::{Class, spawn};
 use runtime::time::now;
 
-use super::world::{append, commit, commit_all, numbers, open, run, small, try_open};
+use super::world::{append, commit, commit_all, fill, numbers, open, run, small, try_open};
 use crate::error::StorageError;
+use crate::journal::Sequence;
 use crate::journal::files::RETRY;
-use crate::journal::{Journal, Sequence};
 
 #[test]
 fn after_a_failed_write_every_waiter_and_later_call_is_told() {
@@ -132,16 +132,6 @@ fn a_close_tries_once_more_to_write_what_waits_for_space() {
     assert_eq!(run(&disk.crash(1), numbers(1)), [1, 2, 3, 4]);
 }
 
-/// Commits ordinary records until there is no room for one; how many that were.
-async fn fill(journal: &Journal) -> u64 {
-    let mut number = 0;
-    while journal.has_room(4000) {
-        number += 1;
-        commit(journal, number, 4000).await;
-    }
-    number
-}
-
 async fn settle() {
     runtime::time::sleep(std::time::Duration::from_secs(5)).await;
 }
@@ -189,7 +179,7 @@ fn a_file_that_cannot_be_made_ahead_is_tried_again() {
         inner.set_capacity(80 << 10);
         let (journal, ..) = open(1).await;
         // Ordinary records stop before the disk does; others go on in what is there.
-        let number = fill(&journal).await;
+        let number = fill(&journal, 4000).await;
         assert!(number >= 2);
         commit(&journal, number + 1, 100).await;
         assert_eq!(inner.files().len(), 1, "what could not be made is removed");
@@ -213,7 +203,7 @@ fn a_file_that_cannot_be_made_for_want_of_descriptors_is_tried_again() {
         settle().await;
         inner.fail_one_in(OpKind::Metadata, 1, Fault::Emfile);
         // More than the files that are there, with nothing released: records that free space go on.
-        let number = fill(&journal).await;
+        let number = fill(&journal, 4000).await;
         assert!(number > 2);
         let release = Sequence::from(number);
         journal.release_through(release);
@@ -234,7 +224,7 @@ fn a_directory_that_cannot_be_opened_for_its_sync_is_tried_again() {
     run(&disk, async move {
         let (journal, ..) = open(1).await;
         inner.fail_one_in(OpKind::Open, 1, Fault::Emfile);
-        let number = fill(&journal).await;
+        let number = fill(&journal, 4000).await;
         settle().await;
         assert!(!journal.has_room(4000), "no file can be made");
         commit(&journal, number + 1, 100).await;

@@ -9,21 +9,8 @@ use runtime::sync::Notify;
 use runtime::task::{Class, spawn};
 use runtime::time::{sleep, timeout};
 
-use super::world::{append, commit, content, groups, numbers, open, run, small, try_open};
-use crate::journal::{Journal, RecordView, Sequence};
-
-/// Commits ordinary records until there is no room for another. How many.
-async fn fill(journal: &Journal, len: usize) -> u64 {
-    let mut count = 0;
-    while timeout(Duration::from_secs(3), journal.room(len))
-        .await
-        .is_ok()
-    {
-        count += 1;
-        commit(journal, count, len).await;
-    }
-    count
-}
+use super::world::{append, commit, content, fill, groups, numbers, open, run, small, try_open};
+use crate::journal::{RecordView, Sequence};
 
 #[test]
 fn a_full_journal_has_no_room_until_a_release() {

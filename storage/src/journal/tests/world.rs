@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use runtime::buffer::BLOCK_BYTES;
 use runtime::sim::{Disk, Simulation};
@@ -46,6 +47,19 @@ pub(super) async fn commit(journal: &Journal, number: u64, len: usize) -> u64 {
     let sequence = append(journal, number, len);
     journal.committed(sequence).await.expect("commit");
     u64::from(sequence)
+}
+
+/// Commits ordinary records until there is no room for another. How many.
+pub(super) async fn fill(journal: &Journal, len: usize) -> u64 {
+    let mut count = 0;
+    while runtime::time::timeout(Duration::from_secs(3), journal.room(len))
+        .await
+        .is_ok()
+    {
+        count += 1;
+        commit(journal, count, len).await;
+    }
+    count
 }
 
 /// Commits one record for each number, each in a group of its own.
