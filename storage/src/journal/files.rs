@@ -22,7 +22,7 @@ use runtime::buffer::{AlignedBuf, BLOCK_BYTES};
 use runtime::dir;
 use runtime::file::{Durability, File, OpenMode};
 use runtime::sync::Notify;
-use runtime::time::timeout;
+use runtime::time::{sleep, timeout};
 
 use super::format::{FILLER, JournalId, encode_file_header};
 use super::replay::Replayed;
@@ -35,6 +35,8 @@ use crate::error::StorageError;
 const FIRST_FILE_BYTES: u64 = 4 << 20;
 /// Bytes of filler that are written at once.
 const FILL_BYTES: u64 = 1 << 20;
+/// Between two writes of filler while there is time: the next commit flushes them from the device's cache, too.
+const FILL_PAUSE: Duration = Duration::from_millis(15);
 /// Free files that are kept ready: one to go on in, one in reserve for records that free space.
 const AHEAD: usize = 2;
 /// After this time the making of a file is tried again.
@@ -82,7 +84,7 @@ pub(super) struct Files {
     is_first: Cell<bool>,
     /// Bytes used of the file in use; none is before the first one is begun.
     used: Cell<Option<u64>>,
-    /// Bytes of the group in flight, or of the one that waits for its premises.
+    /// Bytes of the groups in flight, and of the one that waits for its premises.
     claimed: Cell<u64>,
     /// Newest sequence of the file that ended last, until its successor's first group is durable.
     ended_last: Cell<Option<u64>>,
@@ -92,6 +94,8 @@ pub(super) struct Files {
     has_make_failed: Cell<bool>,
     made: Notify,
     pub(super) wanted: Notify,
+    /// Somebody waits for the end of [`make_ahead`].
+    is_ending: Cell<bool>,
     /// [`make_ahead`] has ended: nothing touches the directory any more.
     has_ended: Cell<bool>,
     ended: Notify,
@@ -147,6 +151,7 @@ impl Files {
             has_make_failed: Cell::new(false),
             made: Notify::new(),
             wanted: Notify::new(),
+            is_ending: Cell::new(false),
             has_ended: Cell::new(false),
             ended: Notify::new(),
         }
@@ -243,21 +248,27 @@ impl Files {
         is_freed
     }
 
-    /// The file in use and how much of it is used.
-    pub(super) fn position(&self) -> Option<(JournalFile, u64)> {
-        let used = self.used.get()?;
+    /// Where the group stands that was claimed last, of `bytes`, if it goes to the file in use.
+    pub(super) fn place_of_claim(&self, bytes: u64) -> Option<(JournalFile, u64)> {
+        let before = self.used.get()? + self.claimed.get() - bytes;
         let live = self.live.borrow();
-        live.back().map(|in_use| (in_use.file.clone(), used))
+        live.back().map(|in_use| (in_use.file.clone(), before))
     }
 
     /// A group of `bytes` is the next that is written.
     pub(super) fn claim(&self, bytes: u64) {
-        self.claimed.set(bytes);
+        self.claimed.set(self.claimed.get() + bytes);
     }
 
-    /// The claimed group is durable. Whether files came free.
-    pub(super) fn advance(&self) -> bool {
-        let bytes = self.claimed.replace(0);
+    /// Whether a group of `bytes` may be written before those that are claimed are durable: it goes to the file
+    /// in use, whose first group is durable, and takes nothing that is kept for records that free space.
+    pub(super) fn fits_beside(&self, bytes: u64) -> bool {
+        self.ended_last.get().is_none() && self.fits_here(self.claimed.get() + bytes)
+    }
+
+    /// The oldest claimed group, of `bytes`, is durable. Whether files came free.
+    pub(super) fn advance(&self, bytes: u64) -> bool {
+        self.claimed.set(self.claimed.get() - bytes);
         let used = self
             .used
             .get()
@@ -351,6 +362,9 @@ impl Files {
                 .await
                 .map_err(io("write"))?;
             at += len;
+            if at < bytes && !self.is_hurried() {
+                sleep(FILL_PAUSE).await;
+            }
         }
         file.sync_data().await.map_err(io("fdatasync"))?;
         let mut header = AlignedBuf::zeroed(BLOCK_BYTES);
@@ -368,6 +382,15 @@ impl Files {
         })
     }
 
+    /// Whether the file that is being made may be needed soon, or somebody waits for the end of its making.
+    fn is_hurried(&self) -> bool {
+        let live = self.live.borrow();
+        let (Some(in_use), Some(used)) = (live.back(), self.used.get()) else {
+            return true;
+        };
+        self.is_ending.get() || used > in_use.file.bytes / 2
+    }
+
     async fn remove_retired(&self) {
         let retired = std::mem::take(&mut *self.retired.borrow_mut());
         for file in retired {
@@ -379,6 +402,7 @@ impl Files {
 
     /// Waits until no file is being made or removed any more, after the journal was closed.
     pub(super) async fn ended(&self) {
+        self.is_ending.set(true);
         while !self.has_ended.get() {
             self.ended.notified().await;
         }

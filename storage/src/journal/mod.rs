@@ -4,7 +4,8 @@
 //! *Core*: the shard that opened it.
 //! *Durability*: [`Journal::committed`] answers after one aligned durable write that held the record.
 //! *Invariants*
-//! - I1. One group is in flight at most; the next gathers meanwhile. So a torn group is the last one.
+//! - I1. Two groups are in flight at most, and the first of a file use alone. So a torn group is the last
+//!   one, or the last but one and the last states that it was not durable.
 //! - I2. A group states the journal and the file use (lap) it belongs to, its predecessor's CRC and the
 //!   sequence that was durable when it was written: old content of a recycled file is never taken for
 //!   new, and damage in the middle is told from a torn end.
@@ -45,7 +46,7 @@ use thiserror::Error;
 use crate::error::StorageError;
 use committed::Waiters;
 use files::Files;
-use format::GROUP_HEADER_BYTES;
+use format::{GROUP_HEADER_BYTES, padded};
 pub use record::RecordView;
 
 /// Numbers the records of one journal, from 1, without gaps.
@@ -91,6 +92,14 @@ impl Default for JournalConfig {
             files_max: 8,
             group_bytes_max: 1 << 20,
         }
+    }
+}
+
+impl JournalConfig {
+    /// A group of so many bytes does not wait for the one in flight. With smaller ones the disk is not the
+    /// bound, and two would cost more than one.
+    fn beside_bytes(&self) -> usize {
+        self.group_bytes_max / 16
     }
 }
 
@@ -142,14 +151,16 @@ struct Shared {
     files: Files,
     /// Groups that gather; all but the last are full.
     gathering: RefCell<VecDeque<Gathering>>,
-    /// A buffer that was written and can gather again.
-    spare: RefCell<Option<AppendBuf>>,
+    /// Buffers that were written and can gather again: one for each group in flight at most.
+    spare: RefCell<Vec<AppendBuf>>,
     last: Cell<u64>,
     durable: Cell<u64>,
     waiters: Waiters,
     observer: RefCell<Option<Observer>>,
     /// Something gathered, or the journal is being closed.
     work: Notify,
+    /// A group has become large enough to go beside the one in flight.
+    is_large: Notify,
     /// Room came free, or the journal failed.
     room: Notify,
     /// Somebody waits for room that files do not have.
@@ -174,6 +185,18 @@ struct Gathering {
     premises: Vec<Premise>,
     first: u64,
     records: u32,
+}
+
+impl Gathering {
+    /// Sequence of the last record, or of the one before it if there is none.
+    fn last(&self) -> u64 {
+        self.first + u64::from(self.records) - 1
+    }
+
+    /// Bytes of the group in its file.
+    fn padded_bytes(&self) -> u64 {
+        padded(self.buffer.len() - GROUP_HEADER_BYTES) as u64
+    }
 }
 
 impl Journal {
@@ -211,6 +234,7 @@ impl Journal {
             waiters: Waiters::default(),
             observer: RefCell::default(),
             work: Notify::new(),
+            is_large: Notify::new(),
             room: Notify::new(),
             is_room_wanted: Cell::new(false),
             failed: RefCell::default(),
@@ -283,7 +307,12 @@ impl Journal {
             });
         }
         let group = gathering.back_mut().expect("a group was begun above");
+        let large = shared.config.beside_bytes();
+        let was_small = group.buffer.len() < large;
         record.encode(&mut group.buffer);
+        if was_small && group.buffer.len() >= large {
+            shared.is_large.notify_one();
+        }
         group.premises.extend(premise);
         group.records += 1;
         shared.work.notify_one();
@@ -443,7 +472,7 @@ impl Shared {
     /// A buffer with room for a record of `bytes`, the group's header in it.
     fn buffer_for(&self, bytes: usize) -> AppendBuf {
         let wanted = (bytes + GROUP_HEADER_BYTES).next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
-        let spare = self.spare.borrow_mut().take();
+        let spare = self.spare.borrow_mut().pop();
         let spare = spare.filter(|buffer| buffer.capacity() >= wanted);
         let mut buffer = spare.unwrap_or_else(|| {
             AppendBuf::with_capacity(wanted.max(self.config.group_bytes_max + 2 * BLOCK_BYTES))

@@ -86,11 +86,11 @@ impl<'a> GroupReader<'a> {
         &mut self,
         from: u64,
         lap_min: u64,
-        counts: impl Fn(&GroupHeader) -> bool,
+        counts: impl Fn(u64, &GroupHeader) -> bool,
     ) -> Result<Option<(u64, GroupHeader)>, StorageError> {
         for position in (from..self.file.bytes).step_by(BLOCK_BYTES) {
             let begun = self.header(position).await?;
-            if begun.is_some_and(|header| header.lap >= lap_min && counts(&header))
+            if begun.is_some_and(|header| header.lap >= lap_min && counts(position, &header))
                 && let Some((header, _)) = self.group(position).await?
             {
                 return Ok(Some((position, header)));

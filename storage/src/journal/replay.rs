@@ -5,8 +5,10 @@
 //! `replay_from` until it breaks.
 //!
 //! *Invariants*
-//! - R1. A break is an honest end only if no whole group exists that was written later: one group is in
-//!   flight at most, so the one before a later group was durable. Otherwise it is damage, and refused.
+//! - R1. A break is an honest end only if no whole group exists that was written when the missing one was
+//!   durable: behind the break in its file, one that says so (or stands where the chain ends and does
+//!   not continue it); elsewhere, any, since the first group of a
+//!   file use is written alone and after all before it. Otherwise it is damage, and refused.
 //! - R2. Where the first group of a later file use continues the chain, the chain goes on there, in
 //!   the newest of them: the start that wrote it had found no more than that. Whatever else stands
 //!   behind in the file that is left was never answered.
@@ -281,7 +283,7 @@ async fn refuse_later_groups(
     end: Option<&ChainEnd>,
     last_sequence: u64,
 ) -> Result<u64, StorageError> {
-    let shows_gap = |group: &GroupHeader| group.records > 0 || group.first != last_sequence + 1;
+    let shows_gap = |_, group: &GroupHeader| group.records > 0 || group.first != last_sequence + 1;
     let mut bytes_cut = 0;
     let lap_after = end.map_or(0, |end| end.lap + 1);
     for file in &found.files {
@@ -291,7 +293,10 @@ async fn refuse_later_groups(
             .find(|candidate| candidate.file.number == file.number);
         let later = match (candidate, end) {
             (_, Some(end)) if end.path == file.path => {
-                reader.find(end.position, end.lap, |_| true).await?
+                let rests_on_more = |position, group: &GroupHeader| {
+                    position == end.position || group.durable > last_sequence
+                };
+                reader.find(end.position, end.lap, rests_on_more).await?
             }
             // The first group of a file use is written first: nothing later than it is behind it.
             (Some(candidate), _) => {

@@ -132,7 +132,7 @@ async fn look_at(
 /// A file without a valid header was never used, unless there are groups in it: then it is damaged.
 async fn set_aside(file: JournalFile, found: &mut Found) -> Result<(), StorageError> {
     let group = GroupReader::new(&file, None)
-        .find(BLOCK_BYTES as u64, 0, |_| true)
+        .find(BLOCK_BYTES as u64, 0, |_, _| true)
         .await?;
     if let Some((position, header)) = group {
         let sequence = header.first;

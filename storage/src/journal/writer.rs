@@ -1,14 +1,19 @@
-//! The task that writes groups: one durable write at a time, the next group gathers meanwhile.
+//! The task that writes groups, durably: while one is on its way the next gathers; one that is large goes
+//! beside it.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
-use runtime::buffer::{AppendBuf, BLOCK_BYTES};
+use runtime::buffer::{AppendBuf, BLOCK_BYTES, Slice};
 use runtime::file::Durability;
 use runtime::task;
 use runtime::time::{self, timeout};
 
 use super::files::{JournalFile, RETRY};
-use super::format::{GROUP_HEADER_BYTES, GroupHeader, padded};
+use super::format::{GROUP_HEADER_BYTES, GroupHeader};
 use super::replay::Replayed;
 use super::{Gathering, Sequence, Shared};
 use crate::error::{StorageError, WRITE_DURABLY};
@@ -17,15 +22,38 @@ use crate::error::{StorageError, WRITE_DURABLY};
 /// in the sockets already ride along, and there are fewer writes. More looks gain nothing more.
 const GATHERING_TURNS: u32 = 2;
 
+/// Groups on their way at once (I1).
+pub(super) const IN_FLIGHT_MAX: usize = 2;
+
 pub(super) struct Writer {
     shared: Rc<Shared>,
     generation: u64,
     lap: u64,
     previous_crc: u32,
+    /// Groups on their way, oldest first.
+    in_flight: VecDeque<InFlight>,
     /// Records wait for their group; before that a start waits, and is better told that the disk is full.
     has_started: bool,
-    /// The journal ends: space was asked for once more, for what is being written.
-    has_asked_last: bool,
+}
+
+/// A group on its way to the disk.
+struct InFlight {
+    last: u64,
+    bytes: u64,
+    buffer: AppendBuf,
+    write: Pin<Box<dyn Future<Output = Result<(), StorageError>>>>,
+    ended: Option<Result<(), StorageError>>,
+}
+
+impl InFlight {
+    /// Begins the write, or looks whether it has ended.
+    fn poll(&mut self, context: &mut Context<'_>) {
+        if self.ended.is_none()
+            && let Poll::Ready(ended) = self.write.as_mut().poll(context)
+        {
+            self.ended = Some(ended);
+        }
+    }
 }
 
 impl Writer {
@@ -36,84 +64,121 @@ impl Writer {
             generation: replayed.generation + 1,
             lap: replayed.lap,
             previous_crc: replayed.last_crc,
+            in_flight: VecDeque::new(),
             has_started: false,
-            has_asked_last: false,
         }
     }
 
     /// Begins a file and states in it that this generation has begun.
     pub(super) async fn begin(&mut self) -> Result<(), StorageError> {
-        self.write_empty(false).await
+        self.write_empty(false).await?;
+        self.has_started = true;
+        Ok(())
     }
 
     async fn write_empty(&mut self, is_end: bool) -> Result<(), StorageError> {
         let mut buffer = AppendBuf::with_capacity(2 * BLOCK_BYTES);
         buffer.append_zeros(GROUP_HEADER_BYTES);
-        let first = self.shared.last.get() + 1;
-        self.write(
-            &mut Gathering {
-                buffer,
-                premises: Vec::new(),
-                first,
-                records: 0,
-            },
-            is_end,
-        )
-        .await
+        let group = Gathering {
+            buffer,
+            premises: Vec::new(),
+            first: self.shared.last.get() + 1,
+            records: 0,
+        };
+        self.begin_alone(group, is_end).await?;
+        while !self.in_flight.is_empty() {
+            self.go_on().await?;
+        }
+        Ok(())
     }
 
     /// Writes groups until the journal is closed or fails, by its own doing or another's.
     pub(super) async fn run(mut self) {
-        self.has_started = true;
         while self.shared.failed.borrow().is_none() {
-            // One behind which there is another is full.
-            if self.shared.gathering.borrow().len() == 1 {
-                task::lull(GATHERING_TURNS).await;
-            }
-            let next = self.shared.gathering.borrow_mut().pop_front();
-            let Some(mut group) = next else {
-                if self.shared.is_closing.get() {
-                    match self.write_empty(true).await {
-                        Ok(()) => self.shared.waiters.set_closed(),
-                        Err(error) => self.shared.fail(error.to_string()),
-                    }
-                    self.shared.fail("it was closed".to_owned());
-                    return;
-                }
-                self.shared.work.notified().await;
-                continue;
-            };
-            let last = group.first + u64::from(group.records) - 1;
-            if let Err(error) = self.write_after_premises(&mut group).await {
+            if let Err(error) = self.step().await {
                 tracing::error!(%error, "the journal failed; nothing is acknowledged any more");
                 self.shared.fail(error.to_string());
-                return;
             }
-            self.committed(last, group.buffer);
+        }
+        // Nothing touches the directory any more when the writer has ended.
+        for mut group in self.in_flight.drain(..) {
+            if group.ended.is_none() {
+                let _ = group.write.as_mut().await;
+            }
         }
     }
 
-    async fn write_after_premises(&mut self, group: &mut Gathering) -> Result<(), StorageError> {
+    async fn step(&mut self) -> Result<(), StorageError> {
+        if !self.in_flight.is_empty() {
+            let Some(group) = self.take_beside() else {
+                return self.go_on().await;
+            };
+            self.begin_beside(group);
+            return Ok(());
+        }
+        // One behind which there is another is full.
+        if self.shared.gathering.borrow().len() == 1 {
+            task::lull(GATHERING_TURNS).await;
+        }
+        let next = self.shared.gathering.borrow_mut().pop_front();
+        match next {
+            Some(group) => self.begin_alone(group, false).await?,
+            None if self.shared.is_closing.get() => {
+                self.write_empty(true).await?;
+                self.shared.waiters.set_closed();
+                self.shared.fail("it was closed".to_owned());
+            }
+            None => self.shared.work.notified().await,
+        }
+        Ok(())
+    }
+
+    /// The next group, if it may go beside those in flight: it is large, rests on nothing else, and goes to
+    /// the same file, whose first group is durable.
+    fn take_beside(&self) -> Option<Gathering> {
+        if self.in_flight.len() >= IN_FLIGHT_MAX {
+            return None;
+        }
+        let mut gathering = self.shared.gathering.borrow_mut();
+        let next = gathering.front()?;
+        let goes_beside = next.buffer.len() >= self.shared.config.beside_bytes()
+            && next.premises.is_empty()
+            && self.shared.files.fits_beside(next.padded_bytes());
+        goes_beside.then(|| gathering.pop_front())?
+    }
+
+    fn begin_beside(&mut self, group: Gathering) {
+        let bytes = group.padded_bytes();
+        self.shared.files.claim(bytes);
+        let place = self.shared.files.place_of_claim(bytes);
+        let (file, position) = place.expect("a file is in use");
+        self.write(group, file, position, false);
+    }
+
+    /// Begins a group when everything before it is durable, and what it rests on.
+    async fn begin_alone(
+        &mut self,
+        mut group: Gathering,
+        is_end: bool,
+    ) -> Result<(), StorageError> {
+        let bytes = group.padded_bytes();
         // Its place is taken while it waits: what gathers meanwhile is admitted behind it.
-        let bytes = padded(group.buffer.len() - GROUP_HEADER_BYTES);
-        self.shared.files.claim(bytes as u64);
+        self.shared.files.claim(bytes);
         for premise in group.premises.drain(..) {
             premise.await?;
         }
-        self.write(group, false).await
+        let (file, position) = self.place(bytes, group.first - 1).await?;
+        self.write(group, file, position, is_end);
+        Ok(())
     }
 
-    async fn write(&mut self, group: &mut Gathering, is_end: bool) -> Result<(), StorageError> {
-        let shared = self.shared.clone();
-        assert_eq!(
-            group.first,
-            shared.durable.get() + 1,
-            "all before a group is durable (I1)"
-        );
+    fn write(&mut self, mut group: Gathering, file: JournalFile, position: u64, is_end: bool) {
+        let shared = &self.shared;
+        let before = self.in_flight.back().map(|group| group.last);
+        let before = before.unwrap_or_else(|| shared.durable.get());
+        assert_eq!(group.first, before + 1, "groups go in order");
+        let (bytes, last) = (group.padded_bytes(), group.last());
         let payload_bytes = group.buffer.len() - GROUP_HEADER_BYTES;
-        let bytes = padded(payload_bytes);
-        shared.files.claim(bytes as u64);
-        let (file, position) = self.place(bytes as u64, group.first - 1).await?;
         let header = GroupHeader {
             journal: shared.files.journal,
             lap: self.lap,
@@ -126,51 +191,70 @@ impl Writer {
             is_end,
             crc: 0,
         };
-        group.buffer.append_zeros(bytes - group.buffer.len());
+        let padding = bytes as usize - group.buffer.len();
+        group.buffer.append_zeros(padding);
         let unsealed = group
             .buffer
             .as_unique_mut()
             .expect("nobody reads a group that gathers");
-        let crc = header.seal(unsealed);
-        let begun = time::now();
-        loop {
-            let content = group.buffer.slice(0..bytes);
-            let written = file
-                .file
-                .write_at(position, content, Durability::DataSync)
-                .await;
-            match written {
-                Ok(()) => break,
-                Err(error) => {
-                    let error = StorageError::io(WRITE_DURABLY, &file.path, error);
-                    self.wait_for_space(error).await?;
-                }
+        self.previous_crc = header.seal(unsealed);
+        let content = group.buffer.slice(0..bytes as usize);
+        let write = write_durably(self.patience(), file, position, content);
+        self.in_flight.push_back(InFlight {
+            last,
+            bytes,
+            buffer: group.buffer,
+            write: Box::pin(write),
+            ended: None,
+        });
+    }
+
+    /// Waits until the oldest group is durable, or the next is large enough to go beside it.
+    async fn go_on(&mut self) -> Result<(), StorageError> {
+        let shared = self.shared.clone();
+        let may_begin = self.in_flight.len() < IN_FLIGHT_MAX;
+        let mut is_large = pin!(shared.is_large.notified());
+        poll_fn(|context| {
+            for group in &mut self.in_flight {
+                group.poll(context);
             }
-        }
-        self.has_asked_last = false;
-        shared.counts.borrow_mut().count(bytes, time::now() - begun);
-        self.previous_crc = crc;
-        if shared.files.advance() {
-            shared.room.notify_waiters();
+            let oldest = self.in_flight.front();
+            if oldest.is_none_or(|oldest| oldest.ended.is_some()) {
+                return Poll::Ready(());
+            }
+            if may_begin {
+                return is_large.as_mut().poll(context);
+            }
+            Poll::Pending
+        })
+        .await;
+        if let Some(ended) = self
+            .in_flight
+            .front_mut()
+            .and_then(|oldest| oldest.ended.take())
+        {
+            let oldest = self.in_flight.pop_front().expect("it has ended");
+            ended?;
+            self.is_durable(oldest);
         }
         Ok(())
     }
 
     /// Where a group of `bytes` goes: behind the last one, or to the beginning of the next file.
     async fn place(&mut self, bytes: u64, last: u64) -> Result<(JournalFile, u64), StorageError> {
-        let shared = Rc::clone(&self.shared);
-        let files = &shared.files;
-        if let Some((file, position)) = files.position()
+        let files = &self.shared.files;
+        if let Some((file, position)) = files.place_of_claim(bytes)
             && position + bytes <= file.bytes
             && !files.turns_over(bytes, last)
         {
             return Ok((file, position));
         }
+        let mut patience = self.patience();
         while let Err(error) = files.begin_next(last).await {
-            self.wait_for_space(error).await?;
+            patience.wait_for_space(error).await?;
         }
         self.lap += 1;
-        let (file, position) = files.position().expect("a file was begun");
+        let (file, position) = files.place_of_claim(bytes).expect("a file was begun");
         assert!(
             position + bytes <= file.bytes,
             "a group of {bytes} bytes in a file of {}",
@@ -179,12 +263,94 @@ impl Writer {
         Ok((file, position))
     }
 
+    fn patience(&self) -> Patience {
+        Patience {
+            shared: self.shared.clone(),
+            has_started: self.has_started,
+            has_asked_last: false,
+        }
+    }
+
+    fn is_durable(&self, group: InFlight) {
+        let shared = &self.shared;
+        let InFlight {
+            last,
+            bytes,
+            mut buffer,
+            write,
+            ..
+        } = group;
+        if shared.files.advance(bytes) {
+            shared.room.notify_waiters();
+        }
+        // It holds the buffer.
+        drop(write);
+        if last == shared.durable.get() {
+            return;
+        }
+        assert!(last > shared.durable.get(), "commits go forward");
+        shared.durable.set(last);
+        let usual = shared.config.group_bytes_max + 2 * BLOCK_BYTES;
+        let mut spare = shared.spare.borrow_mut();
+        if spare.len() < IN_FLIGHT_MAX && buffer.capacity() <= usual && buffer.try_clear() {
+            spare.push(buffer);
+        }
+        drop(spare);
+        if let Some(observer) = &*shared.observer.borrow() {
+            observer(Sequence::from(last));
+        }
+        shared.waiters.wake_through(last);
+        shared.room.notify_one();
+    }
+}
+
+async fn write_durably(
+    mut patience: Patience,
+    file: JournalFile,
+    position: u64,
+    content: Slice,
+) -> Result<(), StorageError> {
+    let begun = time::now();
+    loop {
+        let written = file
+            .file
+            .write_at(position, content.clone(), Durability::DataSync)
+            .await;
+        let Err(error) = written else {
+            break;
+        };
+        let error = StorageError::io(WRITE_DURABLY, &file.path, error);
+        patience.wait_for_space(error).await?;
+    }
+    let took = time::now() - begun;
+    patience
+        .shared
+        .counts
+        .borrow_mut()
+        .count(content.len(), took);
+    Ok(())
+}
+
+/// For how long something is tried again that found no space.
+struct Patience {
+    shared: Rc<Shared>,
+    has_started: bool,
+    /// The journal ends: space was asked for once more.
+    has_asked_last: bool,
+}
+
+impl Patience {
     /// Waits a little where there is no space, or nothing to make a file with: the same bytes can then be
     /// written to the same place, since nobody was told of them. Who ends the journal does not wait. Any other
     /// error is passed on.
     async fn wait_for_space(&mut self, error: StorageError) -> Result<(), StorageError> {
         let is_ending = self.shared.is_ending.get();
-        if !error.is_shortage() || !self.has_started || is_ending && self.has_asked_last {
+        let has_failed = self.shared.failed.borrow().is_some();
+        if !error.is_shortage()
+            || !self.has_started
+            || has_failed
+            || is_ending && self.has_asked_last
+        {
             return Err(error);
         }
         if is_ending {
@@ -194,21 +360,6 @@ impl Writer {
         tracing::warn!(%error, "the journal waits for space");
         let _ = timeout(RETRY, self.shared.ending.notified()).await;
         Ok(())
-    }
-
-    fn committed(&self, last: u64, mut buffer: AppendBuf) {
-        let shared = &self.shared;
-        assert!(last > shared.durable.get(), "commits go forward");
-        shared.durable.set(last);
-        let usual = shared.config.group_bytes_max + 2 * BLOCK_BYTES;
-        if buffer.capacity() <= usual && buffer.try_clear() {
-            *shared.spare.borrow_mut() = Some(buffer);
-        }
-        if let Some(observer) = &*shared.observer.borrow() {
-            observer(Sequence::from(last));
-        }
-        shared.waiters.wake_through(last);
-        shared.room.notify_one();
     }
 }
 

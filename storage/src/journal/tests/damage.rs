@@ -7,7 +7,7 @@ use runtime::sim::Disk;
 
 use super::super::format::{GROUP_HEADER_BYTES, GroupHeader};
 use super::world::{
-    BLOCK, DIR, Place, commit, commit_all, corruption, damage, groups, image, killed_after,
+    BLOCK, DIR, Place, append, commit, commit_all, corruption, damage, groups, image, killed_after,
     numbers, open, patch, refused, remove, run, small, try_open,
 };
 use crate::error::StorageError;
@@ -105,6 +105,49 @@ fn a_torn_group_is_cut_and_reported() {
         );
     });
     assert_eq!(run(&disk, numbers(1)), [1, 2, 3, 5]);
+}
+
+/// Group 2 and, beside it, group 3; then groups as many as `more`.
+fn two_in_flight(more: u64) -> Disk {
+    let disk = Disk::new();
+    run(&disk, async move {
+        let (journal, ..) = open(1).await;
+        commit(&journal, 1, 10).await;
+        append(&journal, 2, 10);
+        runtime::task::yield_now().await;
+        append(&journal, 3, 5000);
+        journal.committed(journal.last_sequence()).await.unwrap();
+        commit_all(&journal, 4..4 + more, 10).await;
+    });
+    let disk = disk.kill();
+    let places = groups(&disk);
+    assert_eq!((places[2].header.first, places[3].header.durable), (2, 1));
+    damage(&disk, &places[2]);
+    disk
+}
+
+#[test]
+fn a_torn_group_is_cut_with_the_one_that_was_in_flight_beside_it() {
+    let disk = two_in_flight(0);
+    let disk = killed_after(&disk, async {
+        let (journal, _, records) = open(1).await;
+        assert_eq!(records.len(), 1);
+        assert_eq!(commit(&journal, 9, 10).await, 2);
+    });
+    assert_eq!(run(&disk, numbers(1)), [1, 9]);
+    assert_eq!(
+        run(&disk.kill(), numbers(1)),
+        [1, 9],
+        "the old one stays dead"
+    );
+}
+
+#[test]
+fn a_group_that_another_states_as_durable_is_damaged_not_torn() {
+    let disk = two_in_flight(1);
+    let place = &groups(&two_in_flight(0))[1];
+    let torn_at = place.position + place.header.padded_bytes();
+    assert_eq!(corruption(refused(&disk, 1)), (place.path.clone(), torn_at));
 }
 
 #[test]

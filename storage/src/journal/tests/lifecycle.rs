@@ -117,6 +117,37 @@ fn appends_gather_while_a_group_is_in_flight() {
     assert_eq!(records, [0, 1, 28]);
 }
 
+/// Lets the writer run; time stands still, so nothing ends that is in flight.
+async fn let_it_begin() {
+    for _ in 0..10 {
+        runtime::task::yield_now().await;
+    }
+}
+
+#[test]
+fn a_large_group_goes_beside_the_one_in_flight() {
+    let disk = Disk::new();
+    run(&disk, async {
+        let (journal, ..) = open(1).await;
+        commit(&journal, 1, 10).await;
+        append(&journal, 2, 10);
+        let_it_begin().await;
+        append(&journal, 3, 5000);
+        let_it_begin().await;
+        append(&journal, 4, 5000);
+        let_it_begin().await;
+        append(&journal, 5, 5000);
+        journal.committed(journal.last_sequence()).await.unwrap();
+    });
+    let stated: Vec<_> = groups(&disk)
+        .iter()
+        .map(|place| (place.header.records, place.header.durable))
+        .collect();
+    let (mark, first) = ((0, 0), (1, 0));
+    // The third that could go waits for the first.
+    assert_eq!(stated, [mark, first, (1, 1), (1, 1), (2, 2)]);
+}
+
 #[test]
 fn a_record_larger_than_a_group_has_a_group_alone() {
     let disk = Disk::new();
