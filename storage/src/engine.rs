@@ -24,6 +24,7 @@ use runtime::{AppendBuf, BLOCK_BYTES, Charge, MemoryBudget};
 use crate::cache::ReadCache;
 use crate::config::StorageConfig;
 use crate::error::StorageError;
+use crate::growth::Growth;
 use crate::journal::{Journal, JournalFailed, Sequence};
 use crate::partition_log::tail_chunks::ChunkMemory;
 use crate::partition_log::{Log, PartitionLog};
@@ -81,6 +82,7 @@ pub(crate) struct Engine {
     /// Bytes the journal had written when the last checkpoint of this process began.
     journal_bytes_at_checkpoint: Cell<Option<u64>>,
     chunk_bytes: Cell<u64>,
+    pub(crate) growth: Growth,
     dirty_bytes: Cell<u64>,
     offline: RefCell<Option<String>>,
     went_offline: Notify,
@@ -161,6 +163,7 @@ impl Engine {
             observer: RefCell::new(None),
             journal_bytes_at_checkpoint: Cell::new(None),
             chunk_bytes: Cell::new(0),
+            growth: Growth::new(),
             dirty_bytes: Cell::new(0),
             offline: RefCell::new(None),
             went_offline: Notify::new(),
@@ -537,7 +540,12 @@ impl Engine {
     /// Gives back the memory of a written chunk: of each log in turn its oldest, so that what idle
     /// logs hold goes first. `false` when there is none.
     pub(crate) fn evict_one(&self) -> bool {
-        let attempts = self.queues.evictable.borrow().len();
+        self.evict_among(usize::MAX)
+    }
+
+    /// [`Self::evict_one`], looking at the next `logs_max` only.
+    pub(crate) fn evict_among(&self, logs_max: usize) -> bool {
+        let attempts = self.queues.evictable.borrow().len().min(logs_max);
         for _ in 0..attempts {
             let Some(entry) = self.queues.evictable.borrow_mut().pop_front() else {
                 return false;

@@ -15,6 +15,7 @@ mod config;
 mod directory;
 mod engine;
 mod error;
+mod growth;
 pub mod journal;
 mod log_id;
 pub mod offline;

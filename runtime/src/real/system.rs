@@ -51,6 +51,17 @@ pub(crate) fn allowed_cpus() -> io::Result<Vec<CpuId>> {
         .collect())
 }
 
+/// Has the kernel back this process's memory with small pages only.
+pub(crate) fn forbid_huge_pages() -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    let result = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
 /// Restricts this thread to these CPUs.
 pub(crate) fn set_affinity(cpus: &[CpuId]) -> io::Result<()> {
     // SAFETY: `cpu_set_t` is plain bits; all zeros is the empty set.

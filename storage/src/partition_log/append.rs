@@ -24,6 +24,8 @@ use crate::segment::batch_header::{BadHeader, BatchHeader, HEADER_BYTES, NONE};
 
 /// After so long without room in the journal it is asked whether the disk is full.
 const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+/// Logs that are asked for memory to use again before new memory is taken.
+const EVICTION_ATTEMPTS: usize = 16;
 /// More than a journal record has beside its batches.
 const RECORD_OVERHEAD_BYTES: usize = 64;
 
@@ -221,6 +223,7 @@ impl Log {
         let chunk_bytes_max = self.engine.config.chunk_bytes_max as usize;
         let usual = state.chunks.next_capacity(position, bytes, chunk_bytes_max);
         let least = state.chunks.next_capacity(position, bytes, BLOCK_BYTES);
+        self.use_memory_again(state, usual - BLOCK_BYTES);
         loop {
             let memory = self.engine.chunk_memory(usual, self, false);
             let memory = memory.or_else(|| self.engine.chunk_memory(least, self, is_forced));
@@ -235,6 +238,20 @@ impl Log {
             match state.evict_chunk() {
                 Eviction::Freed { bytes } => self.engine.release_chunk_bytes(bytes),
                 Eviction::Gone | Eviction::Needed => return false,
+            }
+        }
+    }
+
+    /// Gives back the memory of an old chunk, of this log if it has one, where memory may not grow by `bytes` now:
+    /// the next chunk gets it.
+    fn use_memory_again(&self, state: &mut LogState, bytes: usize) {
+        if bytes == 0 || self.engine.growth.take(bytes as u64) {
+            return;
+        }
+        match state.evict_chunk() {
+            Eviction::Freed { bytes } => self.engine.release_chunk_bytes(bytes),
+            Eviction::Gone | Eviction::Needed => {
+                self.engine.evict_among(EVICTION_ATTEMPTS);
             }
         }
     }
