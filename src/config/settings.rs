@@ -123,7 +123,7 @@ pub const SETTINGS: &[Setting] = &[
         "runtime.shards",
         integer(0, 1024, "threads"),
         "0",
-        "Data shards, each with a core of its own. 0: one per core that the process may use, less one for control above 2 cores.",
+        "Data shards, each with a core of its own. 0: one per core that the process may use but one, which is left to control and the kernel; one at least.",
     ),
     setting(
         "memory.budget",

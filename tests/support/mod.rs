@@ -67,6 +67,8 @@ impl Broker {
             .arg(&data)
             .args(["--listen", address, "--http", "127.0.0.1:0"])
             .args(flags)
+            // Whatever machine it is: with one shard nothing would cross shards. Flags go before it.
+            .env("STREAMBUS__RUNTIME__SHARDS", "2")
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
