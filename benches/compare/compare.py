@@ -19,6 +19,8 @@ from scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
 DEVICE_PROBE_S = 2
+# As long as a run, for its rare stalls.
+DEVICE_PROBE_AT_RATE_S = 20
 # After a restart brokers still tidy up; a catch-up read is measured after this pause.
 SETTLE_S = 3
 
@@ -83,7 +85,8 @@ class Comparison:
         """One run of one broker, fresh; returns loadgen's report."""
         report = {}
         if name == StreamBus.name:
-            report["device"] = durable_write_percentiles(self.args.work_dir, DEVICE_PROBE_S)
+            seconds = DEVICE_PROBE_AT_RATE_S if scenario.device_rate else DEVICE_PROBE_S
+            report["device"] = durable_write_percentiles(self.args.work_dir, seconds, scenario.device_rate)
         with self.broker(name, scenario) as broker:
             if scenario.is_catch_up:
                 report.update(self.run_catch_up(broker, scenario))

@@ -8,8 +8,12 @@ BLOCK_BYTES = 4096
 FILE_BYTES = 16 << 20
 
 
-def durable_write_percentiles(directory, seconds):
-    """Percentiles in µs of 4 KiB O_DIRECT|O_DSYNC writes, one at a time, over a file written before."""
+def durable_write_percentiles(directory, seconds, rate=None):
+    """Percentiles in µs of 4 KiB O_DIRECT|O_DSYNC writes, one at a time, over a file written before.
+
+    With a rate, so many a second, each measured from when it was due, as loadgen does: a stall counts for all that
+    were due in it.
+    """
     path = directory / "device-probe"
     path.write_bytes(bytes(FILE_BYTES))
     handle = os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_DSYNC)
@@ -20,8 +24,14 @@ def durable_write_percentiles(directory, seconds):
     deadline = time.monotonic() + seconds
     try:
         os.fsync(handle)
+        begun = time.perf_counter_ns()
         while time.monotonic() < deadline:
             start = time.perf_counter_ns()
+            if rate:
+                due = begun + len(times) * 1_000_000_000 // rate
+                if due > start:
+                    time.sleep((due - start) / 1e9)
+                start = due
             os.pwrite(handle, block, offset)
             times.append((time.perf_counter_ns() - start) / 1e3)
             offset = (offset + BLOCK_BYTES) % FILE_BYTES

@@ -31,6 +31,8 @@ class Scenario:
     partitions: int = 8
     # Reads of a log that was filled before, from disk and then again from memory.
     is_catch_up: bool = False
+    # Durable writes a second of the bare device that its percentiles are taken of; None: one after the other.
+    device_rate: Optional[int] = None
 
 
 def produce_latency(percentile):
@@ -101,6 +103,7 @@ SCENARIOS = [
             Target(produce_latency("p999"), at_most=1.0, device="p999_us"),
             Target(CPU_RECORD),
         ],
+        device_rate=1000,
     ),
     Scenario(
         "catch-up", "(c) reading from the start: caches dropped, then warm",
@@ -121,6 +124,7 @@ SCENARIOS = [
             Target("end_to_end.p99_us", at_most=0.2, device="p99_us"),
             Target(CPU_RECORD),
         ],
+        device_rate=1000,
     ),
     many_partitions("durable", "both durable", 10),
     many_partitions("durable", "both durable", 10_000),
