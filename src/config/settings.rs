@@ -182,8 +182,8 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "storage.direct_bytes",
         bytes(0, 1_024 * GIB),
-        "0",
-        "Batches from this size on are written straight to their segment, once, and not through the journal; 128KiB is a good value. 0: none are. On trial: see docs/storage-format.md before use.",
+        "128KiB",
+        "Batches from this size on are written straight to their segment, once, and not through the journal. 0: none are.",
     ),
     setting(
         "storage.open_files_max",

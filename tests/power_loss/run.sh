@@ -57,8 +57,8 @@ kill_broker() { # its requests under way end when the disk's process does
   [ -z "$broker" ] || kill -KILL "$broker" 2> /dev/null || true
   end disk; stop_broker KILL || true
 }
-start() { # small files, so that the journal comes round and segments roll all the time
-  start_broker "$dir" --set journal.file_bytes=4MiB --set journal.files_max=4
+start() { # small files, so that the journal comes round and segments roll all the time; batches (8 KiB) go straight to segments or not
+  start_broker "$dir" --set journal.file_bytes=4MiB --set journal.files_max=4 --set storage.direct_bytes=$((RANDOM % 2 * 8))KiB
 }
 verify() { # verify PHASE [flags]
   local phase=$1; shift

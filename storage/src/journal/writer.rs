@@ -345,20 +345,19 @@ impl Patience {
     /// error is passed on.
     async fn wait_for_space(&mut self, error: StorageError) -> Result<(), StorageError> {
         let is_ending = self.shared.is_ending.get();
-        let has_failed = self.shared.failed.borrow().is_some();
-        if !error.is_shortage()
-            || !self.has_started
-            || has_failed
-            || is_ending && self.has_asked_last
-        {
+        if !error.is_shortage() || !self.has_started || is_ending && self.has_asked_last {
             return Err(error);
         }
         if is_ending {
             self.has_asked_last = true;
-            return Ok(());
+        } else {
+            tracing::warn!(%error, "the journal waits for space");
+            let _ = timeout(RETRY, self.shared.ending.notified()).await;
         }
-        tracing::warn!(%error, "the journal waits for space");
-        let _ = timeout(RETRY, self.shared.ending.notified()).await;
+        // The group beside this one may have failed meanwhile (I4).
+        if self.shared.failed.borrow().is_some() {
+            return Err(error);
+        }
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use runtime::MemoryBudget;
 use runtime::sim::Disk;
 use runtime::task::{Class, spawn};
-use runtime::time::{sleep, wall_clock_ms};
+use runtime::time::{now, sleep, wall_clock_ms};
 use storage::{LogConfig, SequenceCheck, Storage, StorageConfig, StorageError};
 
 use crate::batches::Spec;
@@ -442,6 +442,34 @@ fn appends_wait_for_memory_and_stay_within_it() {
         }
         assert!(storage.counts().checkpoints > 2, "the journal was recycled");
         storage.close().await.expect("close");
+    });
+}
+
+/// Memory that nobody has used before is dear: a fast producer gets that of the oldest batches again.
+#[test]
+fn the_cache_grows_by_so_much_a_second() {
+    run(&Disk::new(), async {
+        let config = StorageConfig {
+            cache_bytes_max: 1 << 30,
+            ..StorageConfig::default()
+        };
+        let (storage, _) = try_open(config).await.expect("open");
+        let log = storage.create_log(log_id(1), LogConfig::default());
+        let log = log.await.expect("create");
+        let batch = Spec::new(1, 1, 500_000).build();
+        let begun = now();
+        for _ in 0..300 {
+            log.reserve(batch.len()).await.expect("room");
+            let appended = log.append(&batch, 0, wall_clock_ms()).expect("append");
+            storage.committed(appended.sequence).await.expect("commit");
+        }
+        let grown = (64 << 20) + ((now() - begun).as_secs() + 1) * (16 << 20);
+        let not_written_yet = 16 << 20;
+        let held = storage.counts().chunk_bytes;
+        assert!(
+            held > 48 << 20 && held < grown + not_written_yet,
+            "{held} bytes"
+        );
     });
 }
 
