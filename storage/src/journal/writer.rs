@@ -235,7 +235,7 @@ impl Writer {
         {
             let oldest = self.in_flight.pop_front().expect("it has ended");
             ended?;
-            self.is_durable(oldest);
+            self.commit(oldest);
         }
         Ok(())
     }
@@ -271,7 +271,8 @@ impl Writer {
         }
     }
 
-    fn is_durable(&self, group: InFlight) {
+    /// The oldest group is durable.
+    fn commit(&self, group: InFlight) {
         let shared = &self.shared;
         let InFlight {
             last,

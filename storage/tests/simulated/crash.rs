@@ -35,6 +35,8 @@ const FOUND: &[&str] = &[
     "failure:13:1",
     // A segment file that is missing.
     "lie:52:143",
+    // An append that was expected to go direct and had to wait for room in the journal.
+    "power-loss:291:108",
 ];
 
 /// What happens during the work and at its end.

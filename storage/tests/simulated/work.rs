@@ -10,7 +10,7 @@ use protocol::compression::Codec;
 use protocol::record_batch::BatchView;
 use runtime::MemoryBudget;
 use runtime::sim::Random;
-use runtime::task::{Class, spawn};
+use runtime::task::{Class, spawn, yield_now};
 use runtime::time::{sleep, wall_clock_ms};
 use storage::{LogConfig, PartitionLog, Storage, StorageConfig, StorageError, migrate_shards};
 
@@ -233,8 +233,14 @@ impl Worker {
         let epoch = self.state[&number].epochs.last();
         let epoch = epoch.map_or(0, |(epoch, _)| *epoch);
         let batch = spec.build();
-        log.reserve(batch.len()).await?;
-        let appended = log.append(&batch, epoch, wall_clock_ms())?;
+        let appended = loop {
+            log.reserve(batch.len()).await?;
+            match log.append(&batch, epoch, wall_clock_ms()) {
+                // It was expected to go direct, and has to go through the journal: that has less room.
+                Err(StorageError::NoRoom) => yield_now().await,
+                appended => break appended?,
+            }
+        };
         let expected = self.state[&number].log_end;
         assert_eq!(
             appended.base_offset, expected,
