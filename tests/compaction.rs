@@ -110,10 +110,6 @@ fn read(broker: &Broker, last: i64) -> Vec<(i64, usize)> {
     found
 }
 
-fn metric(broker: &Broker, name: &str) -> u64 {
-    broker.metric(name).iter().sum()
-}
-
 fn check(broker: &Broker, count: usize) {
     let found = read(broker, count as i64 - 1);
     assert!(
@@ -144,12 +140,12 @@ fn a_compacted_topic_is_compacted_and_survives_a_kill() {
     create_topic(&broker);
     write(&broker, 0..12_000);
     let begun = Instant::now();
-    while metric(&broker, "streambus_cleaner_dropped_bytes_total") < 3_000_000 {
+    while broker.metric_total("streambus_cleaner_dropped_bytes_total") < 3_000_000 {
         assert!(begun.elapsed() < PATIENCE, "{}", broker.get("/metrics").1);
         std::thread::sleep(Duration::from_millis(20));
     }
     check(&broker, 12_000);
-    assert_eq!(metric(&broker, "streambus_cleaner_failures_total"), 0);
+    assert_eq!(broker.metric_total("streambus_cleaner_failures_total"), 0);
     // Killed while it may be cleaning what comes now.
     write(&broker, 12_000..20_000);
     broker.kill();

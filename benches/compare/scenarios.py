@@ -46,6 +46,8 @@ FIFTY_SMALL = ["--fixed", "--batch-records=1", "--record-size=100", "--connectio
 LIBRDKAFKA = ["--fixed", "--batch-records=290", "--record-size=1024", "--connections=1", "--in-flight=8"]
 OPEN_LOOP = ["--batch-records=20", "--record-size=1024", "--connections=4", "--in-flight=20", "--rate=20000"]
 END_TO_END = ["--batch-records=1", "--record-size=1024", "--rate=1000", "--in-flight=20"]
+# Requests a second in both.
+OPEN_LOOP_REQUESTS = 1000
 
 
 def many_partitions(which, title, partitions):
@@ -103,7 +105,7 @@ SCENARIOS = [
             Target(produce_latency("p999"), at_most=1.0, device="p999_us"),
             Target(CPU_RECORD),
         ],
-        device_rate=1000,
+        device_rate=OPEN_LOOP_REQUESTS,
     ),
     Scenario(
         "catch-up", "(c) reading from the start: caches dropped, then warm",
@@ -124,7 +126,7 @@ SCENARIOS = [
             Target("end_to_end.p99_us", at_most=0.2, device="p99_us"),
             Target(CPU_RECORD),
         ],
-        device_rate=1000,
+        device_rate=OPEN_LOOP_REQUESTS,
     ),
     many_partitions("durable", "both durable", 10),
     many_partitions("durable", "both durable", 10_000),

@@ -15,15 +15,13 @@ from pathlib import Path
 
 from brokers import StreamBus
 from device import durable_write_percentiles
-from scenarios import OPEN_LOOP
+from scenarios import OPEN_LOOP, OPEN_LOOP_REQUESTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PERCENTILES = ["p50_us", "p99_us", "p999_us"]
 RATIO_AT_MOST = 2.0
 DEVICE_RATIO_AT_MOST = 3.0
 DEVICE_PROBE_S = 5
-# Requests a second of the load.
-RATE = 1000
 # What shows that each of the disturbers did something.
 WORK = [
     "streambus_cleaner_segments_total", "streambus_scrubbed_bytes_total", "streambus_response_bytes_total",
@@ -104,10 +102,10 @@ def main():
     device = []
     for number in range(args.alternations):
         for is_busy, done in reports.items():
-            device.append(durable_write_percentiles(args.work_dir, DEVICE_PROBE_S, RATE))
+            device.append(durable_write_percentiles(args.work_dir, DEVICE_PROBE_S, OPEN_LOOP_REQUESTS))
             done.append(run(args, is_busy))
             print(f"  {number + 1} of {args.alternations}, {'busy' if is_busy else 'quiet'}: {done[-1]}", flush=True)
-    device.append(durable_write_percentiles(args.work_dir, DEVICE_PROBE_S, RATE))
+    device.append(durable_write_percentiles(args.work_dir, DEVICE_PROBE_S, OPEN_LOOP_REQUESTS))
     print(f"  {'':10} {'device':>10} {'quiet':>10} {'busy':>10} {'busy/quiet':>11} {'quiet/device':>13}")
     for percentile in PERCENTILES:
         raw = median(device, percentile)

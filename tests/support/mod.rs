@@ -156,6 +156,11 @@ impl Broker {
         (head.lines().next().unwrap().to_owned(), body.to_owned())
     }
 
+    /// What a metric has over all of its series.
+    pub(crate) fn metric_total(&self, name: &str) -> u64 {
+        self.metric(name).iter().sum()
+    }
+
     /// What a metric has in each of its series, of which there must be one at least.
     pub(crate) fn metric(&self, name: &str) -> Vec<u64> {
         let (_, metrics) = self.get("/metrics");

@@ -9,13 +9,18 @@ use std::path::Path;
 
 use crate::executor::CpuId;
 
+/// What a system call answered, or why it failed.
+fn check(answer: libc::c_int) -> io::Result<libc::c_int> {
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(answer)
+}
+
 /// A new non-blocking eventfd.
 pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: takes no pointers.
-    let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let descriptor = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
     // SAFETY: a fresh descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
@@ -39,10 +44,7 @@ pub(crate) fn allowed_cpus() -> io::Result<Vec<CpuId>> {
     // SAFETY: `cpu_set_t` is plain bits; all zeros is the empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: `set` is live, writable, and of the size given.
-    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    check(unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) })?;
     let cpus = 0..libc::CPU_SETSIZE as usize;
     // SAFETY: the index is below CPU_SETSIZE.
     Ok(cpus
@@ -54,12 +56,7 @@ pub(crate) fn allowed_cpus() -> io::Result<Vec<CpuId>> {
 /// Has the kernel back this process's memory with small pages only.
 pub(crate) fn forbid_huge_pages() -> io::Result<()> {
     // SAFETY: takes no pointers.
-    let result = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    check(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) }).map(drop)
 }
 
 /// Restricts this thread to these CPUs.
@@ -76,13 +73,8 @@ pub(crate) fn set_affinity(cpus: &[CpuId]) -> io::Result<()> {
         unsafe { libc::CPU_SET(cpu.0, &mut set) };
     }
     // SAFETY: `set` is live and of the size given.
-    let result =
-        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) })
+        .map(drop)
 }
 
 /// Current and highest value of a resource limit.
@@ -92,9 +84,7 @@ pub(crate) fn resource_limit(resource: libc::__rlimit_resource_t) -> io::Result<
         rlim_max: 0,
     };
     // SAFETY: `limit` is live and writable.
-    if unsafe { libc::getrlimit(resource, &raw mut limit) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
@@ -109,9 +99,7 @@ pub(crate) fn raise_limit(
         rlim_max: max,
     };
     // SAFETY: `limit` is live.
-    if unsafe { libc::setrlimit(resource, &raw const limit) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    check(unsafe { libc::setrlimit(resource, &raw const limit) })?;
     Ok(())
 }
 
@@ -133,9 +121,7 @@ pub(crate) fn file_system(path: &Path) -> io::Result<FileSystem> {
     // SAFETY: `statfs` is plain numbers; all zeros is a value of it.
     let mut status: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the path ends with a zero byte and `status` is live and writable.
-    if unsafe { libc::statfs(path.as_ptr(), &raw mut status) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    check(unsafe { libc::statfs(path.as_ptr(), &raw mut status) })?;
     let block_bytes = u64::try_from(status.f_bsize).unwrap_or(0);
     Ok(FileSystem {
         magic: status.f_type,
@@ -147,8 +133,6 @@ pub(crate) fn file_system(path: &Path) -> io::Result<FileSystem> {
 /// Writes out everything on the file system that holds `file`.
 pub(crate) fn sync_file_system(file: &std::fs::File) -> io::Result<()> {
     // SAFETY: the descriptor is open; the call touches no memory of ours.
-    if unsafe { libc::syncfs(file.as_raw_fd()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    check(unsafe { libc::syncfs(file.as_raw_fd()) })?;
     Ok(())
 }

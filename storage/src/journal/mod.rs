@@ -2,7 +2,8 @@
 //!
 //! *Place*: `storage` appends to it and waits for it; nothing else writes the shard's durable truth.
 //! *Core*: the shard that opened it.
-//! *Durability*: [`Journal::committed`] answers after one aligned durable write that held the record.
+//! *Durability*: [`Journal::committed`] answers after the aligned durable write that held the record, and those
+//! of all groups before it.
 //! *Invariants*
 //! - I1. Two groups are in flight at most, and the first of a file use alone. So a torn group is the last
 //!   one, or the last but one and the last states that it was not durable.
@@ -12,7 +13,7 @@
 //! - I3. A start makes durable what it replayed, then writes into a fresh file use; it never appends to
 //!   what it replayed.
 //! - I4. After a failed write nothing is written, taken, answered or retried any more; only for a full
-//!   disk it is waited, with the group in flight unanswered.
+//!   disk it is waited, with the groups in flight unanswered.
 //! - I5. A record that rests on other files is in no group that is written before they are durable.
 //!
 //! *Limits*: `group_bytes_max` a gathering group, `files_max` files of `file_bytes`; the last file is
@@ -188,11 +189,6 @@ struct Gathering {
 }
 
 impl Gathering {
-    /// Sequence of the last record, or of the one before it if there is none.
-    fn last(&self) -> u64 {
-        self.first + u64::from(self.records) - 1
-    }
-
     /// Bytes of the group in its file.
     fn padded_bytes(&self) -> u64 {
         padded(self.buffer.len() - GROUP_HEADER_BYTES) as u64

@@ -6,9 +6,9 @@
 //!
 //! *Invariants*
 //! - R1. A break is an honest end only if no whole group exists that was written when the missing one was
-//!   durable: behind the break in its file, one that says so (or stands where the chain ends and does
-//!   not continue it); elsewhere, any, since the first group of a
-//!   file use is written alone and after all before it. Otherwise it is damage, and refused.
+//!   durable: behind the break in its file, one that says so (or stands where the chain ends and does not
+//!   continue it); elsewhere, any, since the first group of a file use is written alone and after all
+//!   before it. Otherwise it is damage, and refused.
 //! - R2. Where the first group of a later file use continues the chain, the chain goes on there, in
 //!   the newest of them: the start that wrote it had found no more than that. Whatever else stands
 //!   behind in the file that is left was never answered.

@@ -23,7 +23,7 @@ use crate::error::{StorageError, WRITE_DURABLY};
 const GATHERING_TURNS: u32 = 2;
 
 /// Groups on their way at once (I1).
-pub(super) const IN_FLIGHT_MAX: usize = 2;
+const IN_FLIGHT_MAX: usize = 2;
 
 pub(super) struct Writer {
     shared: Rc<Shared>,
@@ -177,7 +177,6 @@ impl Writer {
         let before = self.in_flight.back().map(|group| group.last);
         let before = before.unwrap_or_else(|| shared.durable.get());
         assert_eq!(group.first, before + 1, "groups go in order");
-        let (bytes, last) = (group.padded_bytes(), group.last());
         let payload_bytes = group.buffer.len() - GROUP_HEADER_BYTES;
         let header = GroupHeader {
             journal: shared.files.journal,
@@ -191,6 +190,7 @@ impl Writer {
             is_end,
             crc: 0,
         };
+        let (bytes, last) = (header.padded_bytes(), header.last());
         let padding = bytes as usize - group.buffer.len();
         group.buffer.append_zeros(padding);
         let unsealed = group

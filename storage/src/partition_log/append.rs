@@ -235,9 +235,8 @@ impl Log {
                 return true;
             }
             // The engine could not look into this log, whose own old chunks may be all there is.
-            match state.evict_chunk() {
-                Eviction::Freed { bytes } => self.engine.release_chunk_bytes(bytes),
-                Eviction::Gone | Eviction::Needed => return false,
+            if !self.evict_own(state) {
+                return false;
             }
         }
     }
@@ -248,12 +247,18 @@ impl Log {
         if bytes == 0 || self.engine.growth.take(bytes as u64) {
             return;
         }
-        match state.evict_chunk() {
-            Eviction::Freed { bytes } => self.engine.release_chunk_bytes(bytes),
-            Eviction::Gone | Eviction::Needed => {
-                self.engine.evict_among(EVICTION_ATTEMPTS);
-            }
+        if !self.evict_own(state) {
+            self.engine.evict_among(EVICTION_ATTEMPTS);
         }
+    }
+
+    /// Gives back the memory of this log's oldest written chunk; `false` when it has none.
+    fn evict_own(&self, state: &mut LogState) -> bool {
+        let Eviction::Freed { bytes } = state.evict_chunk() else {
+            return false;
+        };
+        self.engine.release_chunk_bytes(bytes);
+        true
     }
 
     /// Whether `batches` is a single one that is written straight to the active segment.

@@ -8,7 +8,7 @@ use runtime::sim::Disk;
 use super::super::format::{GROUP_HEADER_BYTES, GroupHeader};
 use super::world::{
     BLOCK, DIR, Place, append, commit, commit_all, corruption, damage, groups, image, killed_after,
-    numbers, open, patch, refused, remove, run, small, try_open,
+    let_writer_begin, numbers, open, patch, refused, remove, run, small, try_open,
 };
 use crate::error::StorageError;
 
@@ -114,7 +114,7 @@ fn two_in_flight(more: u64) -> Disk {
         let (journal, ..) = open(1).await;
         commit(&journal, 1, 10).await;
         append(&journal, 2, 10);
-        runtime::task::yield_now().await;
+        let_writer_begin().await;
         append(&journal, 3, 5000);
         journal.committed(journal.last_sequence()).await.unwrap();
         commit_all(&journal, 4..4 + more, 10).await;

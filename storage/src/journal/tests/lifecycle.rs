@@ -6,7 +6,8 @@ use std::rc::Rc;
 use runtime::sim::Disk;
 
 use super::world::{
-    BLOCK, append, commit, commit_all, groups, killed_after, open, run, small, try_open,
+    BLOCK, append, commit, commit_all, groups, killed_after, let_writer_begin, open, run, small,
+    try_open,
 };
 use crate::error::StorageError;
 use crate::journal::Sequence;
@@ -117,13 +118,6 @@ fn appends_gather_while_a_group_is_in_flight() {
     assert_eq!(records, [0, 1, 28]);
 }
 
-/// Lets the writer run; time stands still, so nothing ends that is in flight.
-async fn let_it_begin() {
-    for _ in 0..10 {
-        runtime::task::yield_now().await;
-    }
-}
-
 #[test]
 fn a_large_group_goes_beside_the_one_in_flight() {
     let disk = Disk::new();
@@ -131,11 +125,11 @@ fn a_large_group_goes_beside_the_one_in_flight() {
         let (journal, ..) = open(1).await;
         commit(&journal, 1, 10).await;
         append(&journal, 2, 10);
-        let_it_begin().await;
+        let_writer_begin().await;
         append(&journal, 3, 5000);
-        let_it_begin().await;
+        let_writer_begin().await;
         append(&journal, 4, 5000);
-        let_it_begin().await;
+        let_writer_begin().await;
         append(&journal, 5, 5000);
         journal.committed(journal.last_sequence()).await.unwrap();
     });
