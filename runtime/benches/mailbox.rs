@@ -8,7 +8,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use runtime::executor::{Topology, start_shards};
+use runtime::executor::{Pinning, Topology, start_shards};
 use runtime::task::{self, Class};
 use runtime::{mailbox, oneshot_remote};
 
@@ -38,7 +38,7 @@ fn main() {
 fn ask(in_flight: usize) -> (Vec<Duration>, Duration) {
     let (sender, receiver) = mailbox::channel::<Question>(CAPACITY);
     let ends = Mutex::new((Some(sender), Some(receiver)));
-    let threads = start_shards(&Topology::detect(Some(2)), move |shard| {
+    let threads = start_shards(&Topology::detect(Some(2), Pinning::On), move |shard| {
         let mut ends = ends.lock().unwrap();
         let sender = (shard.index() == 0).then(|| ends.0.take().unwrap());
         let receiver = (shard.index() == 1).then(|| ends.1.take().unwrap());
@@ -85,7 +85,7 @@ fn stream() -> f64 {
     let (sender, receiver) = mailbox::channel::<u64>(CAPACITY);
     let ends = Mutex::new((Some(sender), Some(receiver)));
     let start = Instant::now();
-    let threads = start_shards(&Topology::detect(Some(2)), move |shard| {
+    let threads = start_shards(&Topology::detect(Some(2), Pinning::On), move |shard| {
         let mut ends = ends.lock().unwrap();
         let sender = (shard.index() == 0).then(|| ends.0.take().unwrap());
         let receiver = (shard.index() == 1).then(|| ends.1.take().unwrap());

@@ -2,7 +2,7 @@
 //!
 //! *Place*: `node` starts them once per process; they run until their main futures are done.
 //! *Core*: pinned from the process's affinity mask (never by absolute numbers: a cpuset may leave
-//! out core 0). More shards than allowed cores run unpinned.
+//! out core 0) where there are CPUs enough ([`Pinning`]). More shards than allowed cores run unpinned.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -28,6 +28,22 @@ impl ShardId {
     pub fn index(self) -> usize {
         self.0
     }
+}
+
+/// From how many allowed CPUs on [`Pinning::Auto`] pins. On fewer there is none that interrupts, kernel threads, control
+/// and clients could be kept off, and the scheduler, which sees them, places a shard better (docs/performance.md).
+const PINNED_CPUS_MIN: usize = 4;
+
+/// Whether shards stay on one CPU each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pinning {
+    /// Where the process may use four CPUs or more.
+    #[default]
+    Auto,
+    /// Wherever there is a CPU for each shard.
+    On,
+    /// The scheduler places them, among the CPUs that the process may use.
+    Off,
 }
 
 /// Which CPU each shard runs on.
@@ -79,11 +95,11 @@ impl Topology {
     ///
     /// # Panics
     /// If the number is zero.
-    pub fn detect(shards: Option<usize>) -> Self {
-        Self::assign(process_cpus(), shards)
+    pub fn detect(shards: Option<usize>, pinning: Pinning) -> Self {
+        Self::assign(process_cpus(), shards, pinning)
     }
 
-    /// Shards that are not pinned, for tests that run side by side.
+    /// Shards that are not pinned.
     pub fn unpinned(shards: usize) -> Self {
         assert!(shards > 0, "a node without shards");
         Self {
@@ -91,10 +107,15 @@ impl Topology {
         }
     }
 
-    fn assign(cpus: &[CpuId], shards: Option<usize>) -> Self {
+    fn assign(cpus: &[CpuId], shards: Option<usize>, pinning: Pinning) -> Self {
         let count = shards.unwrap_or(cpus.len().saturating_sub(1).max(1));
         assert!(count > 0, "a node without shards");
-        if count > cpus.len() {
+        let wants_pinned = match pinning {
+            Pinning::Auto => cpus.len() >= PINNED_CPUS_MIN,
+            Pinning::On => true,
+            Pinning::Off => false,
+        };
+        if !wants_pinned || count > cpus.len() {
             return Self::unpinned(count);
         }
         Self {
@@ -237,12 +258,28 @@ mod tests {
     fn shards_take_the_allowed_cpus_in_order() {
         let cpus = [CpuId(3), CpuId(5), CpuId(7)];
         let check = |shards, expected: &[Option<CpuId>]| {
-            assert_eq!(Topology::assign(&cpus, shards).cpus(), expected);
+            assert_eq!(
+                Topology::assign(&cpus, shards, Pinning::On).cpus(),
+                expected
+            );
         };
         check(None, &[Some(CpuId(3)), Some(CpuId(5))]);
         check(Some(3), &[Some(CpuId(3)), Some(CpuId(5)), Some(CpuId(7))]);
         check(Some(4), &[None; 4]);
-        let one = Topology::assign(&cpus[..1], None);
+        let one = Topology::assign(&cpus[..1], None, Pinning::On);
         assert_eq!(one.cpus(), &[Some(CpuId(3))]);
+    }
+
+    #[test]
+    fn shards_are_pinned_where_there_are_cpus_enough() {
+        let cpus: Vec<CpuId> = (0..4).map(CpuId).collect();
+        let is_pinned = |cpus: &[CpuId], pinning| {
+            let topology = Topology::assign(cpus, Some(1), pinning);
+            topology.cpus()[0].is_some()
+        };
+        assert!(is_pinned(&cpus, Pinning::Auto));
+        assert!(!is_pinned(&cpus[..3], Pinning::Auto));
+        assert!(is_pinned(&cpus[..1], Pinning::On));
+        assert!(!is_pinned(&cpus, Pinning::Off));
     }
 }

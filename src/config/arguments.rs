@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Address of /livez, /readyz and /metrics; port 0 takes a free one [default: 127.0.0.1:9600].
     #[arg(long, value_name = "HOST:PORT")]
     pub http: Option<String>,
-    /// Data shards, each on a core of its own [default: from the cores that the process may use].
+    /// Data shards, a thread each [default: from the cores that the process may use].
     #[arg(long, value_name = "N")]
     pub shards: Option<String>,
     /// Any setting, for example --set topics.partitions=4; may be repeated.

@@ -12,6 +12,7 @@ pub mod settings;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use runtime::executor::Pinning;
 use runtime::net::ZeroCopyMode;
 use settings::{Kind, SETTINGS, Setting};
 
@@ -81,6 +82,8 @@ pub struct Config {
     pub http_address: String,
     /// Data shards; `None`: chosen from the affinity mask.
     pub shards: Option<usize>,
+    /// Whether shards stay on one core each.
+    pub pinning: Pinning,
     /// Memory over all shards in bytes; 0: a quarter of the machine's.
     pub memory_budget_bytes: u64,
     /// Listener and connection limits.
@@ -301,6 +304,7 @@ impl Values {
             advertise: self.optional("listen.advertise"),
             http_address: self.text("listen.http"),
             shards: Some(self.number("runtime.shards") as usize).filter(|shards| *shards > 0),
+            pinning: pinning(&self.text("runtime.pinning")),
             memory_budget_bytes: self.number("memory.budget") as u64,
             net: NetConfig {
                 connections_max: self.number("net.connections_max") as usize,
@@ -367,6 +371,14 @@ impl Values {
             offsets_retention_ms: self.number("groups.offsets_retention_minutes") * 60_000,
             offset_metadata_bytes_max: self.number("groups.offset_metadata_bytes_max") as usize,
         }
+    }
+}
+
+fn pinning(text: &str) -> Pinning {
+    match text {
+        "on" => Pinning::On,
+        "off" => Pinning::Off,
+        _ => Pinning::Auto,
     }
 }
 

@@ -123,7 +123,13 @@ pub const SETTINGS: &[Setting] = &[
         "runtime.shards",
         integer(0, 1024, "threads"),
         "0",
-        "Data shards, each with a core of its own. 0: one per core that the process may use but one, which is left to control and the kernel; one at least.",
+        "Data shards, a thread each. 0: one per core that the process may use but one, which is left to control and the kernel; one at least.",
+    ),
+    setting(
+        "runtime.pinning",
+        Kind::Choice(&["auto", "on", "off"]),
+        "auto",
+        "Keep each shard on a core of its own. auto: where the process may use four cores or more; on: wherever there is a core for each; off: the kernel's scheduler places them.",
     ),
     setting(
         "memory.budget",

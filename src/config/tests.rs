@@ -78,6 +78,17 @@ fn further_data_directories_come_after_the_first() {
 }
 
 #[test]
+fn pinning_is_auto_on_or_off() {
+    let check = |file: &str| check(file, &[], &[]).map(|config| config.pinning);
+    assert_eq!(check("").unwrap(), Pinning::Auto);
+    assert_eq!(check("[runtime]\npinning = \"on\"\n").unwrap(), Pinning::On);
+    assert_eq!(
+        check("[runtime]\npinning = \"off\"\n").unwrap(),
+        Pinning::Off
+    );
+}
+
+#[test]
 fn zero_copy_is_auto_on_or_off() {
     let check = |file: &str| check(file, &[], &[]).map(|config| config.net.zero_copy);
     assert_eq!(check("").unwrap(), ZeroCopyMode::Auto);

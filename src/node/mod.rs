@@ -65,7 +65,7 @@ pub fn run(config: Config, on_ready: impl FnOnce(Bound)) -> Result<(), NodeError
 
 /// Checks the machine as a start would.
 pub fn check(config: &Config) -> Result<probe::HostReport, NodeError> {
-    let topology = Topology::detect(config.shards);
+    let topology = Topology::detect(config.shards, config.pinning);
     let mut report = probe::check_host(&config.data_dirs[0], topology.shard_count())?;
     // One that is not there is left alone: its disk may not be mounted.
     let further = config.data_dirs[1..].iter().filter(|path| path.exists());
@@ -78,7 +78,7 @@ pub fn check(config: &Config) -> Result<probe::HostReport, NodeError> {
 
 async fn run_node(config: Arc<Config>, on_ready: impl FnOnce(Bound)) -> Result<(), NodeError> {
     let begun = Instant::now();
-    let topology = Topology::detect(config.shards);
+    let topology = Topology::detect(config.shards, config.pinning);
     for warning in probe::check_host(&config.data_dirs[0], topology.shard_count())?.warnings {
         tracing::warn!(warning, "host");
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use runtime::executor::{Topology, start_shards};
+use runtime::executor::{Pinning, Topology, start_shards};
 use runtime::time::{Instant, now, sleep};
 use runtime::{AppendBuf, BLOCK_BYTES, Durability, File, OpenMode, Slice};
 use storage::Sequence;
@@ -31,7 +31,9 @@ fn main() {
     let parent = named.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let dir = tempfile::tempdir_in(parent).expect("a directory to work in");
     let path = dir.path().to_path_buf();
-    let threads = start_shards(&Topology::detect(Some(1)), move |_| run(path.clone()));
+    let threads = start_shards(&Topology::detect(Some(1), Pinning::On), move |_| {
+        run(path.clone())
+    });
     threads.expect("a shard").join().expect("the benchmark");
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use protocol::record_batch::{BatchBuilder, BatchOptions};
 use runtime::MemoryBudget;
-use runtime::executor::{Topology, start_shards};
+use runtime::executor::{Pinning, Topology, start_shards};
 use runtime::task::{Class, spawn, yield_now};
 use runtime::time::{now, sleep_until, wall_clock_ms};
 use storage::{LogConfig, LogId, PartitionLog, Storage, StorageConfig};
@@ -32,7 +32,9 @@ fn main() {
     let parent = named.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let dir = tempfile::tempdir_in(parent).expect("a directory to work in");
     let path = dir.path().to_path_buf();
-    let threads = start_shards(&Topology::detect(Some(1)), move |_| run(path.clone()));
+    let threads = start_shards(&Topology::detect(Some(1), Pinning::On), move |_| {
+        run(path.clone())
+    });
     threads.expect("a shard").join().expect("the benchmark");
 }
 
