@@ -26,6 +26,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use crate::{real, sim};
 use recycled::Recycled;
 
 /// Alignment and granularity of direct I/O: offsets, lengths and memory addresses.
@@ -51,6 +52,7 @@ impl Drop for Block {
 }
 
 /// An allocation, freed with the last view of it.
+#[derive(Debug)]
 struct Backing {
     start: NonNull<u8>,
     capacity: usize,
@@ -201,6 +203,16 @@ impl AppendBuf {
         AppendBuf { backing, len: 0 }
     }
 
+    /// Has the kernel make the memory ready on a thread of its own, if this thread is a shard: a page that is touched
+    /// first stops who touches it, for a microsecond or more. Does nothing where the kernel cannot.
+    pub fn make_ready(&self) {
+        if let Some(backing) = &self.backing
+            && sim::current().is_none()
+        {
+            real::memory::make_ready(Unwritten(Arc::clone(backing)));
+        }
+    }
+
     /// Bytes that fit in all.
     pub fn capacity(&self) -> usize {
         self.backing.as_ref().map_or(0, |backing| backing.capacity)
@@ -338,6 +350,17 @@ impl AppendBuf {
 impl fmt::Debug for AppendBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "AppendBuf({} of {} bytes)", self.len, self.capacity())
+    }
+}
+
+/// Memory that is kept alive without a view of its bytes.
+#[derive(Debug)]
+pub(crate) struct Unwritten(Arc<Backing>);
+
+impl Unwritten {
+    /// Where it lies. Whoever reads or writes there breaks I2.
+    pub(crate) fn span(&self) -> (NonNull<u8>, usize) {
+        (self.0.start, self.0.capacity)
     }
 }
 

@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -415,6 +416,35 @@ fn directories_and_small_files() {
         dir::remove_dir_all(&root.path().join("a")).await.unwrap();
         assert!(!dir::exists(&deep).await.unwrap());
         assert!(dir::free_bytes(root.path()).await.unwrap() > 0);
+    });
+}
+
+/// How many of the pages that `bytes` bytes at `start` lie on are present (proc(5), `/proc/pid/pagemap`).
+fn present_pages(start: usize, bytes: usize) -> usize {
+    let pagemap = std::fs::File::open("/proc/self/pagemap").unwrap();
+    let mut entries = vec![0; bytes / BLOCK_BYTES * 8];
+    pagemap
+        .read_exact_at(&mut entries, (start / BLOCK_BYTES * 8) as u64)
+        .unwrap();
+    let is_present = |entry: &&[u8]| entry[7] & 0x80 != 0;
+    entries.chunks_exact(8).filter(is_present).count()
+}
+
+#[test]
+fn memory_is_made_ready_before_it_is_touched() {
+    // More than an allocator keeps: it comes fresh from the kernel.
+    const BYTES: usize = 40 << 20;
+    on_shard(|| async {
+        let buffer = AppendBuf::with_capacity(BYTES);
+        let start = buffer.as_slice().as_ptr() as usize;
+        let pages = BYTES / BLOCK_BYTES;
+        assert!(present_pages(start, BYTES) < pages / 2);
+        buffer.make_ready();
+        let patience = time::now() + Duration::from_mins(1);
+        while present_pages(start, BYTES) < pages {
+            assert!(time::now() < patience, "the pages do not come");
+            time::sleep(Duration::from_millis(1)).await;
+        }
     });
 }
 

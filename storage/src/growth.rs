@@ -4,6 +4,7 @@
 //! again that holds what is oldest. The kernel clears a page that is touched first, and where the machine is a
 //! guest its host may have to find one: 0.3 to 3 ms a MiB on the shard's core, more than all else that is done for the
 //! same bytes. A cache that grows as fast as producers write would cost that for as long as it is not full.
+//! What is taken is made ready on another thread (`AppendBuf::make_ready`), which shortens appends; the time is spent all the same.
 //! *Limits*: [`BURST_BYTES`] at once, then [`BYTES_PER_SECOND`].
 
 use std::cell::Cell;

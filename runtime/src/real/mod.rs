@@ -8,6 +8,7 @@ mod blocking;
 pub(crate) mod dir;
 pub(crate) mod file;
 mod lulls;
+pub(crate) mod memory;
 pub(crate) mod net;
 pub(crate) mod shard;
 mod signal;

@@ -121,6 +121,11 @@ pub(crate) fn current() -> Rc<Shard> {
         .expect("called outside of a shard's thread")
 }
 
+/// The shard of this thread, if it is one.
+pub(super) fn try_current() -> Option<Rc<Shard>> {
+    CURRENT.with_borrow(Clone::clone)
+}
+
 /// Runs `f` with this thread's shard if it is the one that owns `signal`; false if not.
 pub(super) fn with_owner(signal: &Arc<Signal>, f: impl FnOnce(&Shard)) -> bool {
     if OWNER.get() != Arc::as_ptr(signal) {
@@ -199,6 +204,18 @@ impl Shard {
             .borrow_mut()
             .start(descriptor, memory, on_drop, build);
         Operation::new(Rc::clone(&self.ring), key)
+    }
+
+    /// The same for an operation that is about memory alone.
+    pub(super) fn start_without_file(
+        &self,
+        memory: Memory,
+        on_drop: OnDrop,
+        build: impl FnOnce() -> squeue::Entry,
+    ) -> Operation {
+        // A slot has a descriptor; this one lives as long as the ring.
+        let descriptor = self.ring.borrow().wake_up();
+        self.start(&descriptor, memory, on_drop, |_, _| build())
     }
 
     /// Puts a future into the queue of its class.

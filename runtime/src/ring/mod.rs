@@ -164,6 +164,11 @@ impl Ring {
         key
     }
 
+    /// The descriptor that ends a wait.
+    pub(crate) fn wake_up(&self) -> Rc<OwnedFd> {
+        Rc::clone(&self.wake_up)
+    }
+
     /// Asks the kernel to end the operation in this slot early; its completion still comes.
     fn cancel(&mut self, key: usize) {
         self.push(

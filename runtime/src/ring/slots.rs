@@ -24,7 +24,7 @@ use std::task::Waker;
 use io_uring::cqueue;
 use slab::Slab;
 
-use crate::buffer::{AppendBuf, Slice};
+use crate::buffer::{AppendBuf, Slice, Unwritten};
 use crate::zero_copy::Held;
 
 /// Parts of one vectored send (the kernel's own limit is 1,024).
@@ -45,6 +45,8 @@ pub(crate) enum Memory {
     Slice(Slice),
     /// Source of a vectored send; shared with its future while the kernel still reads it.
     Message(Rc<Message>),
+    /// Only kept alive, for advice about it.
+    Unwritten(#[expect(dead_code, reason = "held, not read")] Unwritten),
     /// Address of an accepted peer.
     Address(Box<PeerAddress>),
 }

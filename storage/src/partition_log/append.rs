@@ -26,6 +26,8 @@ use crate::segment::batch_header::{BadHeader, BatchHeader, HEADER_BYTES, NONE};
 const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 /// Logs that are asked for memory to use again before new memory is taken.
 const EVICTION_ATTEMPTS: usize = 16;
+/// Chunks from this size on are made ready by the kernel before they fill up; smaller ones are not worth a call.
+const READY_BYTES_MIN: usize = 64 << 10;
 /// More than a journal record has beside its batches.
 const RECORD_OVERHEAD_BYTES: usize = 64;
 
@@ -223,11 +225,14 @@ impl Log {
         let chunk_bytes_max = self.engine.config.chunk_bytes_max as usize;
         let usual = state.chunks.next_capacity(position, bytes, chunk_bytes_max);
         let least = state.chunks.next_capacity(position, bytes, BLOCK_BYTES);
-        self.use_memory_again(state, usual - BLOCK_BYTES);
+        let is_new = self.may_grow(state, usual - BLOCK_BYTES);
         loop {
             let memory = self.engine.chunk_memory(usual, self, false);
             let memory = memory.or_else(|| self.engine.chunk_memory(least, self, is_forced));
             if let Some(memory) = memory {
+                if is_new && memory.buffer.capacity() >= READY_BYTES_MIN {
+                    memory.buffer.make_ready();
+                }
                 let freed = state
                     .chunks
                     .open(memory, segment_base, position, state.log_end);
@@ -241,15 +246,16 @@ impl Log {
         }
     }
 
-    /// Gives back the memory of an old chunk, of this log if it has one, where memory may not grow by `bytes` now:
-    /// the next chunk gets it.
-    fn use_memory_again(&self, state: &mut LogState, bytes: usize) {
+    /// Whether memory may grow by `bytes` now. Where not, the memory of an old chunk is given back, of this log if it
+    /// has one: the next chunk gets it.
+    fn may_grow(&self, state: &mut LogState, bytes: usize) -> bool {
         if bytes == 0 || self.engine.growth.take(bytes as u64) {
-            return;
+            return true;
         }
         if !self.evict_own(state) {
             self.engine.evict_among(EVICTION_ATTEMPTS);
         }
+        false
     }
 
     /// Gives back the memory of this log's oldest written chunk; `false` when it has none.
