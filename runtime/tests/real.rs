@@ -443,6 +443,7 @@ fn memory_is_made_ready_before_it_is_touched() {
         let patience = time::now() + Duration::from_mins(1);
         while present_pages(start, BYTES) < pages {
             assert!(time::now() < patience, "the pages do not come");
+            // Nothing tells that they have come.
             time::sleep(Duration::from_millis(1)).await;
         }
     });

@@ -304,14 +304,24 @@ impl Values {
             advertise: self.optional("listen.advertise"),
             http_address: self.text("listen.http"),
             shards: Some(self.number("runtime.shards") as usize).filter(|shards| *shards > 0),
-            pinning: pinning(&self.text("runtime.pinning")),
+            pinning: auto_on_off(
+                &self.text("runtime.pinning"),
+                Pinning::Auto,
+                Pinning::On,
+                Pinning::Off,
+            ),
             memory_budget_bytes: self.number("memory.budget") as u64,
             net: NetConfig {
                 connections_max: self.number("net.connections_max") as usize,
                 request_bytes_max: self.number("net.request_bytes_max") as usize,
                 requests_in_flight_max: self.number("net.requests_in_flight_max") as usize,
                 idle_timeout_ms: self.number("net.idle_timeout_ms") as u64,
-                zero_copy: zero_copy_mode(&self.text("net.zero_copy")),
+                zero_copy: auto_on_off(
+                    &self.text("net.zero_copy"),
+                    ZeroCopyMode::Auto,
+                    ZeroCopyMode::On,
+                    ZeroCopyMode::Off,
+                ),
             },
             storage: StorageSettings {
                 journal_file_bytes: self.number("journal.file_bytes") as u64,
@@ -374,19 +384,12 @@ impl Values {
     }
 }
 
-fn pinning(text: &str) -> Pinning {
+/// What a choice of "auto", "on" and "off" stands for.
+fn auto_on_off<T>(text: &str, auto: T, on: T, off: T) -> T {
     match text {
-        "on" => Pinning::On,
-        "off" => Pinning::Off,
-        _ => Pinning::Auto,
-    }
-}
-
-fn zero_copy_mode(text: &str) -> ZeroCopyMode {
-    match text {
-        "on" => ZeroCopyMode::On,
-        "off" => ZeroCopyMode::Off,
-        _ => ZeroCopyMode::Auto,
+        "on" => on,
+        "off" => off,
+        _ => auto,
     }
 }
 

@@ -7,7 +7,7 @@ use io_uring::opcode;
 
 use super::shard;
 use crate::buffer::Unwritten;
-use crate::ring::slots::{Memory, OnDrop};
+use crate::ring::slots::Memory;
 
 /// Starts to make the pages of `memory` present and writable (`MADV_POPULATE_WRITE`, Linux 5.14). Nobody waits for it, and an
 /// error says only that the pages come when they are touched, as they would have anyway.
@@ -16,7 +16,7 @@ pub(crate) fn make_ready(memory: Unwritten) {
         return;
     };
     let (start, bytes) = memory.span();
-    let operation = shard.start_without_file(Memory::Unwritten(memory), OnDrop::Finish, || {
+    let operation = shard.start_without_file(Memory::Unwritten(memory), || {
         opcode::Madvise::new(
             start.as_ptr().cast(),
             bytes as libc::off_t,

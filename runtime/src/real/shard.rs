@@ -116,9 +116,7 @@ pub(super) fn set_current(shard: Option<Rc<Shard>>) {
 /// # Panics
 /// If this thread is not a shard: the operations of this crate need one.
 pub(crate) fn current() -> Rc<Shard> {
-    CURRENT
-        .with_borrow(Clone::clone)
-        .expect("called outside of a shard's thread")
+    try_current().expect("called outside of a shard's thread")
 }
 
 /// The shard of this thread, if it is one.
@@ -206,16 +204,15 @@ impl Shard {
         Operation::new(Rc::clone(&self.ring), key)
     }
 
-    /// The same for an operation that is about memory alone.
+    /// The same for an operation that is about memory alone, and ends by itself.
     pub(super) fn start_without_file(
         &self,
         memory: Memory,
-        on_drop: OnDrop,
         build: impl FnOnce() -> squeue::Entry,
     ) -> Operation {
         // A slot has a descriptor; this one lives as long as the ring.
         let descriptor = self.ring.borrow().wake_up();
-        self.start(&descriptor, memory, on_drop, |_, _| build())
+        self.start(&descriptor, memory, OnDrop::Finish, |_, _| build())
     }
 
     /// Puts a future into the queue of its class.
