@@ -490,6 +490,23 @@ impl fmt::Debug for Slice {
     }
 }
 
+/// What is left of `parts` after their first `done` bytes.
+pub(crate) fn rest_of(parts: &[Slice], mut done: usize) -> Vec<Slice> {
+    let whole = parts
+        .iter()
+        .take_while(|part| {
+            let fits = part.len() <= done;
+            done -= if fits { part.len() } else { 0 };
+            fits
+        })
+        .count();
+    let mut rest = parts[whole..].to_vec();
+    if let Some(first) = rest.first_mut().filter(|_| done > 0) {
+        *first = first.sub(done..first.len());
+    }
+    rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -607,5 +624,22 @@ mod tests {
         bytes.extend_from_slice(b"abc");
         let slice = Slice::from(bytes);
         assert_eq!((&*slice, slice.backing_bytes()), (&b"abc"[..], 100));
+    }
+
+    #[test]
+    fn what_is_not_done_is_left() {
+        let parts: Vec<Slice> = [&b"abc"[..], b"de", b"fghi"]
+            .map(|part| Slice::from(part.to_vec()))
+            .into();
+        let check = |done, expected: &[&[u8]]| {
+            let rest = rest_of(&parts, done);
+            let rest: Vec<&[u8]> = rest.iter().map(|part| &**part).collect();
+            assert_eq!(rest, expected, "after {done}");
+        };
+        check(0, &[b"abc", b"de", b"fghi"]);
+        check(1, &[b"bc", b"de", b"fghi"]);
+        check(3, &[b"de", b"fghi"]);
+        check(6, &[b"ghi"]);
+        check(9, &[]);
     }
 }

@@ -11,7 +11,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::buffer::{BLOCK_BYTES, Slice};
+use crate::buffer::{AppendBuf, BLOCK_BYTES, Slice};
 use crate::{real, sim};
 
 /// How a file is opened.
@@ -87,6 +87,22 @@ impl File {
         Ok(File { backend })
     }
 
+    /// Opens `path` to read and write, and makes it, with the directories that it is in, if it does not exist.
+    /// Answers whether it was made.
+    ///
+    /// # Errors
+    /// The system's answer; directories may have been made.
+    pub async fn open_or_create(path: &Path) -> io::Result<(File, bool)> {
+        if let Some(world) = sim::current() {
+            let (file, is_made) = world.disk().open_or_create(path).await?;
+            let backend = Backend::Sim(file);
+            return Ok((File { backend }, is_made));
+        }
+        let (file, is_made) = real::file::File::open_or_create(path).await?;
+        let backend = Backend::Real(file);
+        Ok((File { backend }, is_made))
+    }
+
     /// Reads `len` bytes at `offset`, both whole blocks; fewer where the file ends.
     ///
     /// # Errors
@@ -122,6 +138,28 @@ impl File {
         match &self.backend {
             Backend::Real(file) => file.write_at(offset, data, durability).await,
             Backend::Sim(file) => file.write_at(offset, data, durability).await,
+        }
+    }
+
+    /// [`Self::write_at`] of `parts`, one behind the other: each is whole blocks.
+    ///
+    /// # Errors
+    /// As [`Self::write_at`].
+    pub async fn write_parts_at(
+        &self,
+        offset: u64,
+        mut parts: Vec<Slice>,
+        durability: Durability,
+    ) -> io::Result<()> {
+        parts.retain(|part| !part.is_empty());
+        for part in &parts {
+            check_aligned(offset, part.len(), part.is_block_aligned())?;
+        }
+        match (&self.backend, parts.len()) {
+            (_, 0) => Ok(()),
+            (_, 1) => self.write_at(offset, parts.remove(0), durability).await,
+            (Backend::Real(file), _) => file.write_parts_at(offset, parts, durability).await,
+            (Backend::Sim(file), _) => file.write_at(offset, joined(&parts), durability).await,
         }
     }
 
@@ -169,6 +207,14 @@ impl File {
             Backend::Sim(file) => file.size().await,
         }
     }
+}
+
+fn joined(parts: &[Slice]) -> Slice {
+    let mut whole = AppendBuf::with_capacity(parts.iter().map(|part| part.len()).sum());
+    for part in parts {
+        whole.append(part);
+    }
+    whole.freeze()
 }
 
 /// The rules of direct I/O, the same on every disk: no backend is more lenient than another.

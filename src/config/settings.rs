@@ -176,13 +176,13 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "journal.files_max",
         integer(2, 1_024, "files"),
-        "8",
-        "Journal files of a shard in each data directory. Their sum bounds the time of recovery.",
+        "16",
+        "Journal files of a shard in each data directory, made when they are needed. Their sum bounds the time of recovery. With many busy partitions more let each be written in larger pieces.",
     ),
     setting(
         "storage.dirty_bytes_max",
         bytes(MIB, 1_024 * GIB),
-        "256MiB",
+        "512MiB",
         "Bytes of a shard that are durable in the journal and not yet in a segment.",
     ),
     setting(

@@ -37,7 +37,7 @@ pub struct StorageConfig {
     pub checkpoint_tail_bytes_max: u64,
     /// Logs that a checkpoint syncs one by one; more are synced with their whole file system.
     pub checkpoint_file_syncs_max: usize,
-    /// Percentage of the journal in use above which a checkpoint is made. 1 – 90.
+    /// Percentage of the journal in use from which a checkpoint is made at the latest: of a few logs earlier. 1 – 90.
     pub checkpoint_journal_percent: u8,
     /// Segment and index files kept open.
     pub open_files_max: usize,
@@ -88,7 +88,7 @@ impl Default for StorageConfig {
             verify_cold_reads: true,
             checkpoint_tail_bytes_max: 16 * KIB,
             checkpoint_file_syncs_max: 64,
-            checkpoint_journal_percent: 50,
+            checkpoint_journal_percent: 40,
             open_files_max: 512,
             allocate_from_bytes: 64 * KIB,
             direct_bytes_min: 128 * KIB,

@@ -25,7 +25,7 @@ use crate::cache::ReadCache;
 use crate::config::StorageConfig;
 use crate::error::StorageError;
 use crate::growth::Growth;
-use crate::journal::{Journal, JournalFailed, Sequence};
+use crate::journal::{Journal, JournalConfig, JournalFailed, Sequence};
 use crate::partition_log::tail_chunks::ChunkMemory;
 use crate::partition_log::{Log, PartitionLog};
 use crate::scrub::Scrubbed;
@@ -36,6 +36,13 @@ use crate::tasks::{TaskKind, Tasks};
 
 /// Checkpoints are apart by at least this part of a journal file.
 const CHECKPOINT_FILE_SHARE: u64 = 4;
+
+/// Percentage of the journal in use from which a checkpoint is made of a few logs.
+const CHECKPOINT_PERCENT_MIN: u64 = 25;
+/// It is put off while less than this was journaled for each log with something to write.
+const CHECKPOINT_LOG_BYTES: u64 = 64 << 10;
+/// Percentage of the journal in use from which the one that runs takes all it can get.
+const CHECKPOINT_HURRY_PERCENT: u64 = 75;
 
 /// After this time work that met a shortage is tried again.
 pub(crate) const SHORTAGE_WAIT: Duration = Duration::from_secs(1);
@@ -402,8 +409,7 @@ impl Engine {
     /// Whether the journal is full enough for a checkpoint, and has grown since the last one: what
     /// lies in the file in use is not given back by another. Or whether an append waits for nothing else.
     pub(crate) fn wants_checkpoint(&self) -> bool {
-        let is_full =
-            self.journal.used_percent() >= u64::from(self.config.checkpoint_journal_percent);
+        let is_full = self.journal.used_percent() >= self.checkpoint_percent();
         let has_grown = || match self.journal_bytes_at_checkpoint.get() {
             None => true,
             Some(before) => {
@@ -412,6 +418,25 @@ impl Engine {
             }
         };
         is_full && has_grown() || self.journal.needs_release()
+    }
+
+    /// Percentage of the journal in use from which a checkpoint is worth it: of many logs it writes a little each,
+    /// so it waits until that is more.
+    fn checkpoint_percent(&self) -> u64 {
+        let percent_max = u64::from(self.config.checkpoint_journal_percent);
+        let JournalConfig {
+            file_bytes,
+            files_max,
+            ..
+        } = self.config.journal;
+        let logs = self.queues.aging.borrow().len() as u64;
+        let percent = logs * CHECKPOINT_LOG_BYTES * 100 / (file_bytes * files_max as u64);
+        percent.clamp(CHECKPOINT_PERCENT_MIN.min(percent_max), percent_max)
+    }
+
+    /// Whether the checkpoint that is being made has to end soon.
+    pub(crate) fn is_checkpoint_hurried(&self) -> bool {
+        self.journal.used_percent() >= CHECKPOINT_HURRY_PERCENT || self.journal.is_ending()
     }
 
     /// A checkpoint begins now.

@@ -6,7 +6,7 @@
 //! it says nothing about any other write.
 //! *Cancel safety*: a dropped future leaves its operation running to the end, with its memory.
 
-use std::fs::OpenOptions;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,9 +16,9 @@ use std::rc::Rc;
 use io_uring::{opcode, types};
 
 use super::shard;
-use crate::buffer::{AppendBuf, BLOCK_BYTES, Slice};
+use crate::buffer::{AppendBuf, BLOCK_BYTES, Slice, rest_of};
 use crate::file::{Durability, OpenMode};
-use crate::ring::slots::{Memory, OnDrop};
+use crate::ring::slots::{Memory, Message, OnDrop};
 
 /// Most bytes of one read or write operation: the kernel takes lengths below 2 GiB.
 const OPERATION_BYTES_MAX: u32 = 1 << 30;
@@ -27,6 +27,36 @@ const OPERATION_BYTES_MAX: u32 = 1 << 30;
 #[derive(Clone, Debug)]
 pub(crate) struct File {
     descriptor: Rc<OwnedFd>,
+}
+
+fn write_flags(durability: Durability) -> i32 {
+    match durability {
+        Durability::Buffered => 0,
+        Durability::DataSync => libc::RWF_DSYNC,
+    }
+}
+
+fn open_direct(path: &Path, mode: OpenMode) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true).custom_flags(libc::O_DIRECT);
+    match mode {
+        OpenMode::Read => {}
+        OpenMode::ReadWrite => {
+            options.write(true);
+        }
+        OpenMode::CreateNew => {
+            options.write(true).create_new(true);
+        }
+    }
+    options.open(path)
+}
+
+impl From<fs::File> for File {
+    fn from(file: fs::File) -> Self {
+        Self {
+            descriptor: Rc::new(OwnedFd::from(file)),
+        }
+    }
 }
 
 /// Whether a file offset or length is a multiple of the block.
@@ -39,23 +69,25 @@ impl File {
     pub(crate) async fn open(path: &Path, mode: OpenMode) -> io::Result<Self> {
         let path = path.to_owned();
         let shard = shard::current();
+        let opened = shard.helper().run(move || open_direct(&path, mode));
+        opened.await.map(Self::from)
+    }
+
+    /// Opens for direct I/O, or makes it, with its directory, and says so: one call of the helper.
+    pub(crate) async fn open_or_create(path: &Path) -> io::Result<(Self, bool)> {
+        let path = path.to_owned();
+        let shard = shard::current();
         let opened = shard.helper().run(move || {
-            let mut options = OpenOptions::new();
-            options.read(true).custom_flags(libc::O_DIRECT);
-            match mode {
-                OpenMode::Read => {}
-                OpenMode::ReadWrite => {
-                    options.write(true);
-                }
-                OpenMode::CreateNew => {
-                    options.write(true).create_new(true);
-                }
+            match open_direct(&path, OpenMode::ReadWrite) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => return opened.map(|file| (file, false)),
             }
-            options.open(path)
+            if let Some(directory) = path.parent() {
+                fs::create_dir_all(directory)?;
+            }
+            open_direct(&path, OpenMode::CreateNew).map(|file| (file, true))
         });
-        Ok(Self {
-            descriptor: Rc::new(OwnedFd::from(opened.await?)),
-        })
+        opened.await.map(|(file, is_made)| (file.into(), is_made))
     }
 
     /// Reads `len` bytes at `offset`, fewer at the end of the file.
@@ -112,10 +144,6 @@ impl File {
             is_aligned(data.as_ptr() as u64),
             "write from memory that is not aligned"
         );
-        let flags = match durability {
-            Durability::Buffered => 0,
-            Durability::DataSync => libc::RWF_DSYNC,
-        };
         let mut written = 0;
         while written < data.len() {
             let rest = data.sub(written..data.len());
@@ -128,7 +156,7 @@ impl File {
                     let (source, bytes) = memory.source();
                     opcode::Write::new(descriptor, source, bytes.min(OPERATION_BYTES_MAX))
                         .offset(position)
-                        .rw_flags(flags)
+                        .rw_flags(write_flags(durability))
                         .build()
                 },
             );
@@ -137,6 +165,38 @@ impl File {
             match operation.await.count()? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 bytes => written += bytes,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes `parts` one behind the other from `offset` on, with one operation unless the kernel ends it early.
+    pub(crate) async fn write_parts_at(
+        &self,
+        mut offset: u64,
+        mut parts: Vec<Slice>,
+        durability: Durability,
+    ) -> io::Result<()> {
+        while !parts.is_empty() {
+            let operation = shard::current().start(
+                &self.descriptor,
+                Memory::Message(Rc::new(Message::new(std::mem::take(&mut parts), None))),
+                OnDrop::Finish,
+                |descriptor, memory| {
+                    let (vectors, count) = memory.message().vectors();
+                    opcode::Writev::new(descriptor, vectors, count)
+                        .offset(offset)
+                        .rw_flags(write_flags(durability))
+                        .build()
+                },
+            );
+            let finished = operation.await;
+            match finished.count()? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                bytes => {
+                    offset += bytes as u64;
+                    parts = rest_of(&finished.memory.message().parts, bytes);
+                }
             }
         }
         Ok(())
@@ -174,7 +234,7 @@ impl File {
 
     /// Cuts or extends the file to `len` bytes.
     pub(crate) async fn truncate(&self, len: u64) -> io::Result<()> {
-        let file = std::fs::File::from(self.descriptor.as_fd().try_clone_to_owned()?);
+        let file = fs::File::from(self.descriptor.as_fd().try_clone_to_owned()?);
         shard::current()
             .helper()
             .run(move || file.set_len(len))
@@ -184,7 +244,7 @@ impl File {
     /// Bytes of the file. Answered by the kernel from memory.
     #[expect(clippy::unused_async, reason = "the simulated twin waits")]
     pub(crate) async fn size(&self) -> io::Result<u64> {
-        let file = std::fs::File::from(self.descriptor.as_fd().try_clone_to_owned()?);
+        let file = fs::File::from(self.descriptor.as_fd().try_clone_to_owned()?);
         Ok(file.metadata()?.len())
     }
 }

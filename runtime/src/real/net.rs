@@ -19,7 +19,7 @@ use io_uring::{cqueue, opcode};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockRef, Socket, Type};
 
 use super::shard;
-use crate::buffer::{AppendBuf, Slice};
+use crate::buffer::{AppendBuf, Slice, rest_of};
 use crate::ring::operation::Operation;
 use crate::ring::slots::{Memory, Message, OnDrop, PeerAddress};
 use crate::zero_copy::{Held, Link, REPORT_USAGE, ZeroCopy};
@@ -220,7 +220,7 @@ impl Stream {
                 Err(error) if is_zero_copy && link.is_some_and(|link| link.refused(&error)) => 0,
                 Err(error) => return Err(error),
             };
-            parts = unsent(sent_parts(&finished.memory), sent);
+            parts = rest_of(sent_parts(&finished.memory), sent);
         }
         Ok(())
     }
@@ -247,10 +247,7 @@ impl Stream {
             Memory::Message(Rc::new(Message::new(parts, held))),
             OnDrop::Finish,
             |descriptor, memory| {
-                let Memory::Message(message) = memory else {
-                    unreachable!("a send's memory")
-                };
-                let header = &raw const message.header;
+                let header = &raw const memory.message().header;
                 let flags = SEND_FLAGS as u32;
                 if is_zero_copy {
                     let send = opcode::SendMsgZc::new(descriptor, header);
@@ -299,23 +296,6 @@ fn sent_parts(memory: &Memory) -> &[Slice] {
     }
 }
 
-/// What is left of `parts` after the first `sent` bytes.
-fn unsent(parts: &[Slice], mut sent: usize) -> Vec<Slice> {
-    let whole = parts
-        .iter()
-        .take_while(|part| {
-            let fits = part.len() <= sent;
-            sent -= if fits { part.len() } else { 0 };
-            fits
-        })
-        .count();
-    let mut rest = parts[whole..].to_vec();
-    if let Some(first) = rest.first_mut().filter(|_| sent > 0) {
-        *first = first.sub(sent..first.len());
-    }
-    rest
-}
-
 fn inet(address: &SockAddr) -> io::Result<SocketAddr> {
     address
         .as_socket()
@@ -341,27 +321,5 @@ impl PeerAddress {
         unsafe { *storage.view_as::<libc::sockaddr_storage>() = self.storage };
         // SAFETY: the kernel has written an address of `bytes` bytes.
         inet(&unsafe { SockAddr::new(storage, self.bytes) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_not_sent_is_left() {
-        let parts: Vec<Slice> = [&b"abc"[..], b"de", b"fghi"]
-            .map(|part| Slice::from(part.to_vec()))
-            .into();
-        let check = |sent, expected: &[&[u8]]| {
-            let rest = unsent(&parts, sent);
-            let rest: Vec<&[u8]> = rest.iter().map(|part| &**part).collect();
-            assert_eq!(rest, expected, "after {sent}");
-        };
-        check(0, &[b"abc", b"de", b"fghi"]);
-        check(1, &[b"bc", b"de", b"fghi"]);
-        check(3, &[b"de", b"fghi"]);
-        check(6, &[b"ghi"]);
-        check(9, &[]);
     }
 }

@@ -27,8 +27,8 @@ use slab::Slab;
 use crate::buffer::{AppendBuf, Slice, Unwritten};
 use crate::zero_copy::Held;
 
-/// Parts of one vectored send (the kernel's own limit is 1,024).
-const SEND_PARTS_MAX: usize = 1024;
+/// Parts of one vectored send or write (the kernel's own limit is 1,024).
+const PARTS_MAX: usize = 1024;
 
 /// What the kernel reads from or writes to while an operation runs.
 ///
@@ -43,7 +43,7 @@ pub(crate) enum Memory {
     Append(AppendBuf),
     /// Source of a file write, or of a send of one part.
     Slice(Slice),
-    /// Source of a vectored send; shared with its future while the kernel still reads it.
+    /// Source of a vectored send or write; shared with its future while the kernel still reads it.
     Message(Rc<Message>),
     /// Only kept alive, for advice about it.
     Unwritten(#[expect(dead_code, reason = "held, not read")] Unwritten),
@@ -74,6 +74,14 @@ impl Memory {
         )
     }
 
+    /// The parts of a vectored send or write.
+    pub(crate) fn message(&self) -> &Message {
+        let Memory::Message(message) = self else {
+            panic!("not several parts: {self:?}")
+        };
+        message
+    }
+
     /// The memory of an operation that has answered and that the kernel holds still.
     fn share(&self) -> Memory {
         let Memory::Message(message) = self else {
@@ -92,11 +100,10 @@ impl Memory {
     }
 }
 
-/// The parts of a vectored send with the header that points to them.
+/// The parts of a vectored send or write with the header that points to them.
 pub(crate) struct Message {
     pub(crate) parts: Vec<Slice>,
     /// What the header points to.
-    #[expect(dead_code, reason = "read by the kernel only")]
     vectors: Vec<libc::iovec>,
     pub(crate) header: libc::msghdr,
     /// Of a zero-copy send.
@@ -109,7 +116,7 @@ impl Message {
     pub(crate) fn new(parts: Vec<Slice>, held: Option<Held>) -> Self {
         let mut vectors: Vec<libc::iovec> = parts
             .iter()
-            .take(SEND_PARTS_MAX)
+            .take(PARTS_MAX)
             .map(|part| libc::iovec {
                 iov_base: part.as_ptr().cast_mut().cast(),
                 iov_len: part.len(),
@@ -125,6 +132,11 @@ impl Message {
             header,
             held,
         }
+    }
+
+    /// Where a vectored write reads the addresses of its parts, and how many they are.
+    pub(crate) fn vectors(&self) -> (*const libc::iovec, u32) {
+        (self.vectors.as_ptr(), self.vectors.len() as u32)
     }
 }
 

@@ -30,6 +30,9 @@ use table::{TableHeader, TableWriter};
 /// Logs encoded without giving way to other tasks: about 100 µs for ordinary ones.
 const LOGS_A_SLICE: usize = 64;
 
+/// Logs that are written at one time while the journal has room.
+const CALM_WORKERS: usize = 3;
+
 /// What has to be durable in segments before the table counts.
 type SyncList = VecDeque<(Rc<Log>, SegmentPosition)>;
 
@@ -157,24 +160,53 @@ async fn sync_logs(engine: &Rc<Engine>, sync_list: SyncList) -> Result<(), Stora
     Ok(())
 }
 
-/// Does `work` for every log that is not deleted, several at a time.
+/// Does `work` for every log that is not deleted: a few at a time, so that appends hardly notice, and more when the
+/// journal may be full before the end.
 async fn each<W>(engine: &Rc<Engine>, sync_list: SyncList, work: W) -> Result<(), StorageError>
 where
     W: AsyncFn(&Rc<Log>, SegmentPosition) -> Result<(), StorageError> + Copy + 'static,
 {
-    let workers = engine.config.write_behind_concurrency.min(sync_list.len());
     let sync_list = Rc::new(RefCell::new(sync_list));
+    work_off(engine, &sync_list, Pace::Calm, work).await?;
+    work_off(engine, &sync_list, Pace::Hurried, work).await
+}
+
+/// How a list of logs is worked off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// With [`CALM_WORKERS`], for as long as there is time.
+    Calm,
+    /// As fast as the write-behind may, to the end.
+    Hurried,
+}
+
+async fn work_off<W>(
+    engine: &Rc<Engine>,
+    sync_list: &Rc<RefCell<SyncList>>,
+    pace: Pace,
+    work: W,
+) -> Result<(), StorageError>
+where
+    W: AsyncFn(&Rc<Log>, SegmentPosition) -> Result<(), StorageError> + Copy + 'static,
+{
+    let workers_max = engine.config.write_behind_concurrency;
+    let workers = match pace {
+        Pace::Calm => workers_max.min(CALM_WORKERS),
+        Pace::Hurried => workers_max,
+    };
+    let workers = workers.min(sync_list.borrow().len());
     let mut running = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let sync_list = Rc::clone(&sync_list);
+        let (engine, sync_list) = (Rc::clone(engine), Rc::clone(sync_list));
         running.push(spawn(Class::Storage, async move {
-            loop {
+            while pace == Pace::Hurried || !engine.is_checkpoint_hurried() {
                 let next = sync_list.borrow_mut().pop_front();
-                let Some((log, to)) = next else { return Ok(()) };
+                let Some((log, to)) = next else { break };
                 if log.condition.get() != Condition::Deleted {
                     work(&log, to).await?;
                 }
             }
+            Ok(())
         }));
     }
     let mut first_error = Ok(());

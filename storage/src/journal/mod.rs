@@ -90,7 +90,7 @@ impl Default for JournalConfig {
     fn default() -> Self {
         JournalConfig {
             file_bytes: 64 << 20,
-            files_max: 8,
+            files_max: 16,
             group_bytes_max: 1 << 20,
         }
     }

@@ -346,10 +346,11 @@ impl Log {
         let active = state.active();
         let unwritten = active.unwritten();
         let config = &self.engine.config;
-        if unwritten >= config.write_behind_bytes
-            || self.engine.dirty_bytes() > config.dirty_bytes_max
-        {
+        if unwritten >= config.write_behind_bytes {
             self.queue_flush();
+        } else if self.engine.dirty_bytes() > config.dirty_bytes_max {
+            // The oldest are written, not this one, of which there will be more.
+            self.engine.wake.notify_one();
         }
         if active.writable_to(false) > active.written && !self.is_aging.replace(true) {
             self.engine

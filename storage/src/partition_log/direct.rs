@@ -385,7 +385,8 @@ impl Log {
         self.allocate_ahead(&file, next).await;
         let (from, blocks) = (next.from, next.blocks.clone());
         Ok(spawn(Class::Storage, async move {
-            file.write_at(from, blocks, Durability::DataSync).await
+            file.write_parts_at(from, blocks, Durability::DataSync)
+                .await
         }))
     }
 

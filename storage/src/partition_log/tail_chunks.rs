@@ -285,17 +285,23 @@ impl TailChunks {
         })
     }
 
-    /// The chunk from which the block at `position` of a segment is written, and up to where it
-    /// can be written from it. `limit`: the segment's writable end.
-    pub(crate) fn unwritten_run(
+    /// The chunks from which a segment is written from the block at `position` on, each with the position up to
+    /// which it is written from it: the next one's start, and at the last one `limit`, the segment's writable end.
+    pub(crate) fn unwritten_runs(
         &self,
         segment_base: i64,
         position: u64,
         limit: u64,
-    ) -> Option<(&Chunk, u64)> {
-        self.of_segment(segment_base)
-            .find(|(chunk, owned_to)| chunk.start <= position && position < (*owned_to).min(limit))
-            .map(|(chunk, owned_to)| (chunk, owned_to.min(limit)))
+    ) -> impl Iterator<Item = (&Chunk, u64)> {
+        let begins_before =
+            |chunk: &Chunk| (chunk.segment_base, chunk.start) <= (segment_base, position);
+        let first = self.chunks.partition_point(begins_before).saturating_sub(1);
+        let is_here = move |chunk: &&Chunk| chunk.segment_base == segment_base;
+        let here = self.chunks.range(first..).take_while(is_here);
+        here.enumerate().map(move |(at, chunk)| {
+            let next = self.chunks.get(first + at + 1).filter(is_here);
+            (chunk, next.map_or(limit, |next| next.start.min(limit)))
+        })
     }
 
     /// Drops the oldest chunk if its bytes are in the file up to `written` and it is not needed

@@ -32,8 +32,8 @@ pub(super) struct NextWrite {
     pub(super) from: u64,
     /// The segment's bytes up to here are in the file afterwards.
     pub(super) to: u64,
-    /// Blocks from `from` on.
-    pub(super) blocks: Slice,
+    /// Blocks from `from` on, as they lie in memory.
+    pub(super) blocks: Vec<Slice>,
     /// The segment is sealed and ends at `to`.
     ends_segment: bool,
 }
@@ -41,15 +41,29 @@ pub(super) struct NextWrite {
 impl NextWrite {
     /// The write at `from` of a segment that is in memory from there to `limit`.
     pub(super) fn of(state: &LogState, segment: SegmentName, from: u64, limit: u64) -> Self {
-        let run = state.chunks.unwritten_run(segment.base_offset, from, limit);
-        let (chunk, run_to) = run.expect("what is not written is in memory");
-        let to = run_to.min(from + WRITE_BYTES_MAX);
+        let limit = limit.min(from + WRITE_BYTES_MAX);
+        let mut to = from;
+        let mut blocks = Vec::new();
+        for (chunk, run_to) in state
+            .chunks
+            .unwritten_runs(segment.base_offset, from, limit)
+        {
+            // One that begins in the block in which the next one begins has nothing of its own.
+            if run_to > to {
+                // The last block of a sealed segment was padded when it was sealed.
+                blocks.push(chunk.slice(to, block_ceil(run_to)));
+                to = run_to;
+            }
+            if to == limit {
+                break;
+            }
+        }
+        assert_eq!(to, limit, "what is not written is in memory");
         NextWrite {
             segment,
             from,
             to,
-            // The last block of a sealed segment was padded when it was sealed.
-            blocks: chunk.slice(from, block_ceil(to)),
+            blocks,
             ends_segment: false,
         }
     }
@@ -169,7 +183,7 @@ impl Log {
             let file = self.file_for_writing(&next).await?;
             let path = || self.path_of(next.segment, FileKind::Segment);
             let written = file
-                .write_at(next.from, next.blocks.clone(), Durability::Buffered)
+                .write_parts_at(next.from, next.blocks.clone(), Durability::Buffered)
                 .await;
             written.map_err(|e| StorageError::io("write", &path(), e))?;
             if next.ends_segment {
@@ -441,25 +455,19 @@ impl Log {
         segment: SegmentName,
         kind: FileKind,
     ) -> Result<File, StorageError> {
+        let engine = &self.engine;
         let key = (self.incarnation, segment, kind);
-        if let Some(file) = self.engine.files.get(key) {
+        if let Some(file) = engine.files.get(key) {
             return Ok(file);
         }
-        let files = &self.engine.files;
         let path = self.path_of(segment, kind);
-        match files.open(key, &path, OpenMode::ReadWrite).await {
-            Ok(file) => return Ok(file),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(StorageError::io("open", &path, e)),
-        }
-        let log_dir = self.dir();
-        let made = dir::create_dir_all(&log_dir).await;
-        made.map_err(|e| StorageError::io("create directory", &log_dir, e))?;
-        self.engine
+        let opened = engine.files.open_or_create(key, &path).await;
+        let (file, is_made) = opened.map_err(|e| StorageError::io("open or create", &path, e))?;
+        // Its directory may have been made, too.
+        engine
             .log_dirs_made
-            .set(self.engine.log_dirs_made.get() + 1);
-        let created = files.open(key, &path, OpenMode::CreateNew).await;
-        created.map_err(|e| StorageError::io("create", &path, e))
+            .set(engine.log_dirs_made.get() + u64::from(is_made));
+        Ok(file)
     }
 
     pub(crate) fn with_segment<T>(

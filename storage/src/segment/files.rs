@@ -127,6 +127,23 @@ impl OpenFiles {
         Ok(file)
     }
 
+    /// [`Self::open`] to read and write; makes the file and its directory if need be. Whether they were made.
+    ///
+    /// # Errors
+    /// The system's answer.
+    pub(crate) async fn open_or_create(
+        &self,
+        key: FileKey,
+        path: &Path,
+    ) -> io::Result<(File, bool)> {
+        if let Some(file) = self.get(key) {
+            return Ok((file, false));
+        }
+        let (file, is_made) = File::open_or_create(path).await?;
+        self.keep(key, file.clone());
+        Ok((file, is_made))
+    }
+
     fn keep(&self, key: FileKey, file: File) {
         let mut state = self.state.borrow_mut();
         state.remove(key);

@@ -1,6 +1,9 @@
 //! Checkpoints of so many logs that their file system is synced once for all of them.
 
+use std::time::Duration;
+
 use runtime::sim::Disk;
+use runtime::time::sleep;
 use storage::{Storage, StorageConfig};
 
 use crate::world::{
@@ -70,4 +73,92 @@ fn any_operation_of_such_a_checkpoint_may_be_the_last() {
         let appended = disk.crash(point);
         run(&appended, expect_logs(written.clone()));
     }
+}
+
+/// Writes of a checkpoint of one log that gathered in chunks of at most so many bytes.
+fn writes_with_chunks_of(chunk_bytes_max: u64) -> u64 {
+    let disk = Disk::new();
+    let counted = disk.clone();
+    run(&disk, async move {
+        let config = StorageConfig {
+            chunk_bytes_max,
+            write_behind_bytes: 1 << 20,
+            ..small_config()
+        };
+        let storage = try_open(config).await.expect("open").0;
+        let created = storage.create_log(log_id(1), small_log()).await;
+        let log = created.expect("create");
+        append_many(&storage, &log, 0..10, BATCH_BYTES).await;
+        let before = counted.counts().writes;
+        storage.checkpoint().await.expect("checkpoint");
+        counted.counts().writes - before
+    })
+}
+
+#[test]
+fn what_lies_in_several_chunks_is_one_write() {
+    assert_eq!(
+        writes_with_chunks_of(4 << 10),
+        writes_with_chunks_of(64 << 10)
+    );
+}
+
+/// With too many unwritten bytes those of the log that has waited longest are written; the others gather more.
+#[test]
+fn the_oldest_is_written_first() {
+    let disk = Disk::new();
+    let looked_at = disk.clone();
+    run(&disk, async move {
+        let storage = open().await;
+        for number in 1..=20 {
+            let created = storage.create_log(log_id(number), small_log()).await;
+            append_many(&storage, &created.expect("create"), 0..1, 6000).await;
+            let files = looked_at.files();
+            let mut dirs = files
+                .iter()
+                .filter_map(|path| path.parent()?.file_name()?.to_str());
+            let segment_of = |number: u32| format!("{}-", log_id(number));
+            if dirs
+                .clone()
+                .any(|dir| (1..=3).any(|n| dir.starts_with(&segment_of(n))))
+            {
+                assert!(number > 5, "written before there was too much");
+                assert!(!dirs.any(|dir| dir.starts_with(&segment_of(number))));
+                return;
+            }
+        }
+        panic!("none of the oldest was written");
+    });
+}
+
+/// Bytes in the journal when the first checkpoint is made by itself.
+fn journaled_before_a_checkpoint(logs: u32) -> u64 {
+    run(&Disk::new(), async move {
+        let storage = open().await;
+        let first = storage.counts().checkpoints;
+        let mut created = Vec::new();
+        for number in 1..=logs {
+            let log = storage.create_log(log_id(number), small_log()).await;
+            created.push(log.expect("create"));
+        }
+        for log in created.iter().cycle() {
+            append_many(&storage, log, 0..1, 6000).await;
+            // Long enough for a checkpoint, too short for anything to be written for its age.
+            sleep(Duration::from_millis(100)).await;
+            if storage.counts().checkpoints > first {
+                break;
+            }
+        }
+        storage.journal().counts().bytes_written
+    })
+}
+
+/// Of each of many logs a checkpoint writes little: it waits until that is more.
+#[test]
+fn a_checkpoint_of_many_logs_waits_longer() {
+    let (few, many) = (
+        journaled_before_a_checkpoint(1),
+        journaled_before_a_checkpoint(10),
+    );
+    assert!(few * 5 / 4 < many, "{few} and {many} bytes");
 }

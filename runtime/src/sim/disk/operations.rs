@@ -162,6 +162,19 @@ impl Disk {
         })
     }
 
+    /// Step by step, as the system does it.
+    pub(crate) async fn open_or_create(&self, path: &Path) -> io::Result<(SimFile, bool)> {
+        match self.open(path, OpenMode::ReadWrite).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened.map(|file| (file, false)),
+        }
+        if let Some(directory) = path.parent() {
+            self.create_dir_all(directory).await?;
+        }
+        let created = self.open(path, OpenMode::CreateNew).await;
+        created.map(|file| (file, true))
+    }
+
     async fn begin_open(&self) -> io::Result<()> {
         let verdict = self.begin(OpKind::Open).await;
         verdict.error().map_or(Ok(()), Err)
