@@ -507,6 +507,25 @@ pub(crate) fn rest_of(parts: &[Slice], mut done: usize) -> Vec<Slice> {
     rest
 }
 
+/// Cuts `parts` after their first `bytes`, and answers what was behind.
+pub(crate) fn split_off(parts: &mut Vec<Slice>, bytes: usize) -> Vec<Slice> {
+    let mut left = bytes;
+    let whole = parts
+        .iter()
+        .take_while(|part| {
+            let fits = part.len() <= left;
+            left -= if fits { part.len() } else { 0 };
+            fits
+        })
+        .count();
+    let mut behind = parts.split_off(whole);
+    if let Some(first) = behind.first_mut().filter(|_| left > 0) {
+        parts.push(first.sub(0..left));
+        *first = first.sub(left..first.len());
+    }
+    behind
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -641,5 +660,25 @@ mod tests {
         check(3, &[b"de", b"fghi"]);
         check(6, &[b"ghi"]);
         check(9, &[]);
+    }
+
+    #[test]
+    fn parts_are_cut_where_they_are_told_to() {
+        let whole: Vec<Slice> = [&b"abc"[..], b"de", b"fghi"]
+            .map(|part| Slice::from(part.to_vec()))
+            .into();
+        let check = |bytes, expected: [&[&[u8]]; 2]| {
+            let mut parts = whole.clone();
+            let behind = split_off(&mut parts, bytes);
+            let found = [parts, behind]
+                .map(|parts| -> Vec<Vec<u8>> { parts.iter().map(|part| part.to_vec()).collect() });
+            assert_eq!(found[0], expected[0], "the first {bytes}");
+            assert_eq!(found[1], expected[1], "behind {bytes}");
+        };
+        check(0, [&[], &[b"abc", b"de", b"fghi"]]);
+        check(2, [&[b"ab"], &[b"c", b"de", b"fghi"]]);
+        check(5, [&[b"abc", b"de"], &[b"fghi"]]);
+        check(7, [&[b"abc", b"de", b"fg"], &[b"hi"]]);
+        check(100, [&[b"abc", b"de", b"fghi"], &[]]);
     }
 }

@@ -12,7 +12,7 @@
 //! *Source*: 2Q (Johnson and Shasha, 1994), with the second reader told from the first by where they read.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::rc::Rc;
 
@@ -49,6 +49,9 @@ struct CacheState {
     bytes: u64,
     /// Of them on probation.
     probation_bytes: u64,
+    /// Those on probation and the proven ones, by [`Ready::used`]: the first of each goes first.
+    probation: BTreeMap<u64, WindowKey>,
+    proven: BTreeMap<u64, WindowKey>,
     departed: Departed,
     uses: u64,
     hits: u64,
@@ -57,7 +60,7 @@ struct CacheState {
 
 struct Ready {
     slice: Slice,
-    /// When a proven one was used last; when one on probation came.
+    /// The number of the use when a proven one was used last, or one on probation came.
     used: u64,
     asked: Asked,
     _charge: Charge,
@@ -83,25 +86,36 @@ impl Asked {
     }
 }
 
-/// Windows that went while they were on probation, with how far they were asked for, oldest first.
+/// Windows that went while they were on probation, with how far they were asked for.
 #[derive(Default)]
-struct Departed(VecDeque<(WindowKey, Option<usize>)>);
+struct Departed {
+    /// Each with the number of its departure.
+    windows: HashMap<WindowKey, (u64, Option<usize>)>,
+    /// Oldest first.
+    order: BTreeMap<u64, WindowKey>,
+    departures: u64,
+}
 
 impl Departed {
     fn note(&mut self, key: WindowKey, read_to: Option<usize>) {
-        let before = self.take(key);
-        self.0.push_back((key, read_to.max(before)));
+        let read_to = read_to.max(self.take(key));
+        self.departures += 1;
+        self.order.insert(self.departures, key);
+        self.windows.insert(key, (self.departures, read_to));
     }
 
     /// How far a window was asked for; from now on that is not known any more.
     fn take(&mut self, key: WindowKey) -> Option<usize> {
-        let at = self.0.iter().position(|(departed, _)| *departed == key)?;
-        self.0.remove(at)?.1
+        let (number, read_to) = self.windows.remove(&key)?;
+        self.order.remove(&number);
+        read_to
     }
 
     fn forget_beyond(&mut self, windows_max: u64) {
-        while self.0.len() as u64 > windows_max {
-            self.0.pop_front();
+        while self.order.len() as u64 > windows_max
+            && let Some((_, key)) = self.order.pop_first()
+        {
+            self.windows.remove(&key);
         }
     }
 }
@@ -188,10 +202,14 @@ impl ReadCache {
             let was_proven = ready.asked.is_proven;
             ready.asked.note(bytes_min, key, &mut state.departed);
             if ready.asked.is_proven {
-                ready.used = state.uses;
-                if !was_proven {
+                let before = std::mem::replace(&mut ready.used, state.uses);
+                if was_proven {
+                    state.proven.remove(&before);
+                } else {
+                    state.probation.remove(&before);
                     state.probation_bytes -= ready.slice.backing_bytes() as u64;
                 }
+                state.proven.insert(ready.used, key);
             }
             state.hits += 1;
             return Found::Ready(ready.slice.clone());
@@ -248,7 +266,14 @@ impl ReadCache {
         let Some(charge) = self.budget.try_charge(bytes as usize) else {
             return;
         };
+        state.uses += 1;
         let used = state.uses;
+        let order = if asked.is_proven {
+            &mut state.proven
+        } else {
+            &mut state.probation
+        };
+        order.insert(used, key);
         state.bytes += bytes;
         state.probation_bytes += probation_comes;
         state.ready.insert(
@@ -268,6 +293,11 @@ impl ReadCache {
             state.probation_bytes <= state.bytes,
             "more windows on probation than there are"
         );
+        assert_eq!(
+            state.ready.len(),
+            state.probation.len() + state.proven.len(),
+            "windows without an order"
+        );
     }
 
     fn probation_bytes_max(&self) -> u64 {
@@ -283,17 +313,13 @@ impl ReadCache {
     /// Forgets the windows of a log.
     pub(crate) fn forget_log(&self, incarnation: u64) {
         let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        let (bytes, probation_bytes) = (&mut state.bytes, &mut state.probation_bytes);
-        state.ready.retain(|key, ready| {
-            let is_kept = key.incarnation != incarnation;
-            if !is_kept {
-                let gone = ready.slice.backing_bytes() as u64;
-                *bytes -= gone;
-                *probation_bytes -= if ready.asked.is_proven { 0 } else { gone };
-            }
-            is_kept
-        });
+        let of_log = state
+            .ready
+            .keys()
+            .filter(|key| key.incarnation == incarnation);
+        for key in of_log.copied().collect::<Vec<_>>() {
+            state.remove(key);
+        }
     }
 }
 
@@ -304,12 +330,14 @@ impl CacheState {
         let has_proven = self.bytes > self.probation_bytes;
         let has_probation = self.probation_bytes > 0;
         let takes_proven = has_proven && (!has_probation || self.probation_bytes <= probation_max);
-        let candidates = self.ready.iter();
-        let oldest = candidates
-            .filter(|(_, ready)| ready.asked.is_proven == takes_proven)
-            .min_by_key(|(_, ready)| ready.used)
-            .map(|(key, _)| *key);
-        let Some(key) = oldest else { return false };
+        let order = if takes_proven {
+            &self.proven
+        } else {
+            &self.probation
+        };
+        let Some(key) = order.values().next().copied() else {
+            return false;
+        };
         if let Some(gone) = self.remove(key)
             && !gone.asked.is_proven
         {
@@ -322,7 +350,12 @@ impl CacheState {
         let gone = self.ready.remove(&key)?;
         let bytes = gone.slice.backing_bytes() as u64;
         self.bytes -= bytes;
-        self.probation_bytes -= if gone.asked.is_proven { 0 } else { bytes };
+        if gone.asked.is_proven {
+            self.proven.remove(&gone.used);
+        } else {
+            self.probation.remove(&gone.used);
+            self.probation_bytes -= bytes;
+        }
         Some(gone)
     }
 
