@@ -6,7 +6,7 @@
 //! segments, when its applied sequence is durable in the journal, and when deletions decided
 //! before it was encoded have been carried out. **I2** the journal is released only through what
 //! every entry has applied. *Limits*: logs are encoded [`LOGS_A_SLICE`] at a time, then others run;
-//! `write_behind_concurrency` logs are synced at one time.
+//! [`CALM_WORKERS`] logs are synced at one time, `write_behind_concurrency` when the journal fills.
 
 pub(crate) mod entry;
 pub(crate) mod migrate;
