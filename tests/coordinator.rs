@@ -197,3 +197,21 @@ fn a_damaged_offsets_log_fails_its_coordinator_and_readiness() {
         "{said}"
     );
 }
+
+/// Batches lie across the windows that are read from disk one by one.
+#[test]
+fn groups_are_loaded_from_a_log_that_is_longer_than_a_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = start(directory.path());
+    let mut raw = broker.connect();
+    create_topic(&mut raw, "t", 1);
+    find(&mut raw);
+    for _ in 0..600 {
+        assert_eq!(commit(&mut raw), 0);
+    }
+    assert!(broker.stop().success());
+    let broker = start(directory.path());
+    assert_eq!(commit(&mut broker.connect()), 0);
+    let (status, said) = broker.get("/readyz");
+    assert!(status.contains("200"), "{said}");
+}

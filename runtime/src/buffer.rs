@@ -379,6 +379,19 @@ unsafe impl Send for Slice {}
 unsafe impl Sync for Slice {}
 
 impl Slice {
+    /// The bytes of `parts`, one behind the other: in memory of their own, block-aligned, if there are several.
+    pub fn joined(mut parts: Vec<Slice>) -> Slice {
+        if parts.len() == 1 {
+            return parts.remove(0);
+        }
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        let mut whole = AppendBuf::with_capacity(bytes);
+        for part in &parts {
+            whole.append(part);
+        }
+        whole.freeze()
+    }
+
     /// A part of this view.
     ///
     /// # Panics

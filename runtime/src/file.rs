@@ -11,7 +11,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::buffer::{AppendBuf, BLOCK_BYTES, Slice};
+use crate::buffer::{BLOCK_BYTES, Slice};
 use crate::{real, sim};
 
 /// How a file is opened.
@@ -159,7 +159,10 @@ impl File {
             (_, 0) => Ok(()),
             (_, 1) => self.write_at(offset, parts.remove(0), durability).await,
             (Backend::Real(file), _) => file.write_parts_at(offset, parts, durability).await,
-            (Backend::Sim(file), _) => file.write_at(offset, joined(&parts), durability).await,
+            (Backend::Sim(file), _) => {
+                file.write_at(offset, Slice::joined(parts), durability)
+                    .await
+            }
         }
     }
 
@@ -207,14 +210,6 @@ impl File {
             Backend::Sim(file) => file.size().await,
         }
     }
-}
-
-fn joined(parts: &[Slice]) -> Slice {
-    let mut whole = AppendBuf::with_capacity(parts.iter().map(|part| part.len()).sum());
-    for part in parts {
-        whole.append(part);
-    }
-    whole.freeze()
 }
 
 /// The rules of direct I/O, the same on every disk: no backend is more lenient than another.

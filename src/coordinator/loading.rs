@@ -80,7 +80,7 @@ async fn read_all(coordinator: &Coordinator, led: &LedPartition) -> Result<Loade
             time::sleep(HIGH_WATERMARK_POLL).await;
             continue;
         }
-        for batch in read.iter().flat_map(|slice| Batches::new(slice)) {
+        for batch in Batches::new(&read) {
             let batch = batch.map_err(|source| LoadError::Batch {
                 offset: next_offset,
                 source,

@@ -17,6 +17,6 @@ pub trait OffsetsLog {
     fn bounds(&self, partition: i32) -> Result<Range<i64>, ErrorCode>;
 
     /// Whole batches from the one that holds `offset` on, as many as are convenient, none of them
-    /// beyond the high watermark. Empty if there is nothing to read yet.
-    fn read(&self, partition: i32, offset: i64) -> BoxedLocal<Result<Vec<Slice>, ErrorCode>>;
+    /// beyond the high watermark, one behind the other. Empty if there is nothing to read yet.
+    fn read(&self, partition: i32, offset: i64) -> BoxedLocal<Result<Slice, ErrorCode>>;
 }

@@ -148,7 +148,7 @@ impl OffsetsLog for ShardOffsets {
         Ok(replica.log.log_start_offset()..replica.log.log_end_offset())
     }
 
-    fn read(&self, partition: i32, offset: i64) -> BoxedLocal<Result<Vec<Slice>, ErrorCode>> {
+    fn read(&self, partition: i32, offset: i64) -> BoxedLocal<Result<Slice, ErrorCode>> {
         let replica = self.replica(partition);
         Box::pin(async move {
             let (_, replica) = replica?;
@@ -156,7 +156,8 @@ impl OffsetsLog for ShardOffsets {
                 .log
                 .read(offset, READ_BYTES, replica.high_watermark())
                 .await;
-            read.map(|read| read.slices)
+            // A batch may begin in one slice and end in the next.
+            read.map(|read| Slice::joined(read.slices))
                 .map_err(|error| storage_error_code(&error))
         })
     }

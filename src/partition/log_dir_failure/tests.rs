@@ -12,6 +12,7 @@ use cluster::metadata::{Command, Configs, Image};
 use protocol::error_code::ErrorCode;
 use protocol::primitives::Uuid;
 use protocol::record_batch::{BatchBuilder, BatchOptions, Batches};
+use runtime::Slice;
 use runtime::budget::MemoryBudget;
 use runtime::mailbox;
 use runtime::net::{ZeroCopy, ZeroCopyMode};
@@ -246,7 +247,8 @@ async fn records(log: &storage::PartitionLog, end: i64) -> i64 {
     while offset < end {
         let read = log.read(offset, 1 << 20, end).await.expect("read");
         assert!(read.next_offset > offset, "nothing at {offset} of {end}");
-        for batch in read.slices.iter().flat_map(|slice| Batches::new(slice)) {
+        let slices = Slice::joined(read.slices);
+        for batch in Batches::new(&slices) {
             let batch = batch.expect("a batch");
             batch.check_crc().expect("an intact batch");
             count += i64::from(batch.record_count());
