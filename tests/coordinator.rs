@@ -149,6 +149,20 @@ fn members_are_told_when_the_offsets_topic_is_deleted() {
     assert!(broker.get("/readyz").0.contains("200"));
 }
 
+/// The directory of a broker that took so many commits and stopped in order.
+fn committed_and_stopped(commits: usize) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = start(directory.path());
+    let mut raw = broker.connect();
+    create_topic(&mut raw, "t", 1);
+    find(&mut raw);
+    for _ in 0..commits {
+        assert_eq!(commit(&mut raw), 0);
+    }
+    assert!(broker.stop().success());
+    directory
+}
+
 /// The segment file that holds the group's name.
 fn file_with_group(directory: &Path) -> (PathBuf, usize) {
     let mut directories = vec![directory.to_owned()];
@@ -174,15 +188,7 @@ fn file_with_group(directory: &Path) -> (PathBuf, usize) {
 
 #[test]
 fn a_damaged_offsets_log_fails_its_coordinator_and_readiness() {
-    let directory = tempfile::tempdir().unwrap();
-    let broker = start(directory.path());
-    let mut raw = broker.connect();
-    create_topic(&mut raw, "t", 1);
-    find(&mut raw);
-    for _ in 0..300 {
-        assert_eq!(commit(&mut raw), 0);
-    }
-    assert!(broker.stop().success());
+    let directory = committed_and_stopped(300);
     let (path, at) = file_with_group(&directory.path().join("data"));
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[at] ^= 1;
@@ -201,15 +207,7 @@ fn a_damaged_offsets_log_fails_its_coordinator_and_readiness() {
 /// Batches lie across the windows that are read from disk one by one.
 #[test]
 fn groups_are_loaded_from_a_log_that_is_longer_than_a_read() {
-    let directory = tempfile::tempdir().unwrap();
-    let broker = start(directory.path());
-    let mut raw = broker.connect();
-    create_topic(&mut raw, "t", 1);
-    find(&mut raw);
-    for _ in 0..600 {
-        assert_eq!(commit(&mut raw), 0);
-    }
-    assert!(broker.stop().success());
+    let directory = committed_and_stopped(600);
     let broker = start(directory.path());
     assert_eq!(commit(&mut broker.connect()), 0);
     let (status, said) = broker.get("/readyz");

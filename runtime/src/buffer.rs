@@ -503,38 +503,35 @@ impl fmt::Debug for Slice {
     }
 }
 
+/// Where `bytes` end in `parts`: so many are whole before that, and so many bytes of the next one.
+fn place_in(parts: &[Slice], bytes: usize) -> (usize, usize) {
+    let mut left = bytes;
+    let is_whole = |part: &&Slice| {
+        let fits = part.len() <= left;
+        left -= if fits { part.len() } else { 0 };
+        fits
+    };
+    let whole = parts.iter().take_while(is_whole).count();
+    (whole, left)
+}
+
 /// What is left of `parts` after their first `done` bytes.
-pub(crate) fn rest_of(parts: &[Slice], mut done: usize) -> Vec<Slice> {
-    let whole = parts
-        .iter()
-        .take_while(|part| {
-            let fits = part.len() <= done;
-            done -= if fits { part.len() } else { 0 };
-            fits
-        })
-        .count();
+pub(crate) fn rest_of(parts: &[Slice], done: usize) -> Vec<Slice> {
+    let (whole, inside) = place_in(parts, done);
     let mut rest = parts[whole..].to_vec();
-    if let Some(first) = rest.first_mut().filter(|_| done > 0) {
-        *first = first.sub(done..first.len());
+    if let Some(first) = rest.first_mut().filter(|_| inside > 0) {
+        *first = first.sub(inside..first.len());
     }
     rest
 }
 
 /// Cuts `parts` after their first `bytes`, and answers what was behind.
 pub(crate) fn split_off(parts: &mut Vec<Slice>, bytes: usize) -> Vec<Slice> {
-    let mut left = bytes;
-    let whole = parts
-        .iter()
-        .take_while(|part| {
-            let fits = part.len() <= left;
-            left -= if fits { part.len() } else { 0 };
-            fits
-        })
-        .count();
+    let (whole, inside) = place_in(parts, bytes);
     let mut behind = parts.split_off(whole);
-    if let Some(first) = behind.first_mut().filter(|_| left > 0) {
-        parts.push(first.sub(0..left));
-        *first = first.sub(left..first.len());
+    if let Some(first) = behind.first_mut().filter(|_| inside > 0) {
+        parts.push(first.sub(0..inside));
+        *first = first.sub(inside..first.len());
     }
     behind
 }

@@ -659,12 +659,6 @@ fn thread_cpu() -> Duration {
     Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
 
-fn blocks_of(byte: u8, count: usize) -> Slice {
-    let mut blocks = runtime::AlignedBuf::zeroed(count * BLOCK_BYTES);
-    blocks.fill(byte);
-    blocks.freeze()
-}
-
 #[test]
 fn a_file_is_made_with_its_directories_where_it_is_not_there() {
     on_shard(|| async {
@@ -672,7 +666,7 @@ fn a_file_is_made_with_its_directories_where_it_is_not_there() {
         let path = dir.path().join("a/b/file");
         let (file, is_made) = File::open_or_create(&path).await.unwrap();
         assert!(is_made);
-        let written = file.write_at(0, blocks_of(7, 1), Durability::Buffered);
+        let written = file.write_at(0, blocks(1, 7), Durability::Buffered);
         written.await.unwrap();
         let (again, is_made) = File::open_or_create(&path).await.unwrap();
         assert!(!is_made);
@@ -688,22 +682,22 @@ fn parts_are_written_one_behind_the_other() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let file = File::open(&path, OpenMode::CreateNew).await.unwrap();
-        let parts = vec![blocks_of(1, 1), blocks_of(2, 0), blocks_of(3, 2)];
+        let zeros = Slice::from(vec![0; BLOCK_BYTES]);
+        let parts = vec![blocks(1, 1), blocks(0, 2), blocks(2, 3)];
         let at = BLOCK_BYTES as u64;
-        let written = file.write_parts_at(at, parts, Durability::DataSync).await;
-        written.unwrap();
-        let found = std::fs::read(&path).unwrap();
-        let found: Vec<u8> = found.chunks(BLOCK_BYTES).map(|block| block[0]).collect();
-        assert_eq!(found, [0, 1, 3, 3]);
-        // More than the kernel takes at once, which is where it ends the first operation.
-        let parts = (0..1500).map(|part| blocks_of((part % 251) as u8, 1));
-        let written = file.write_parts_at(0, parts.collect(), Durability::Buffered);
+        let written = file.write_parts_at(at, parts.clone(), Durability::DataSync);
         written.await.unwrap();
-        let found = std::fs::read(&path).unwrap();
-        let is_there = |(at, block): (usize, &[u8])| *block == [(at % 251) as u8; BLOCK_BYTES];
-        assert!(found.len() == 1500 * BLOCK_BYTES);
-        assert!(found.chunks(BLOCK_BYTES).enumerate().all(is_there));
-        let odd = vec![blocks_of(1, 1), blocks_of(1, 1).sub(0..100)];
+        let expected = Slice::joined([vec![zeros], parts].concat());
+        assert!(std::fs::read(&path).unwrap()[..] == expected[..]);
+        // More than the kernel takes at once, which is where it ends the first operation.
+        let parts: Vec<Slice> = (0..1500)
+            .map(|part| blocks(1, (part % 251) as u8))
+            .collect();
+        let written = file.write_parts_at(0, parts.clone(), Durability::Buffered);
+        written.await.unwrap();
+        let expected = Slice::joined(parts);
+        assert!(std::fs::read(&path).unwrap()[..] == expected[..]);
+        let odd = vec![blocks(1, 1), blocks(1, 1).sub(0..100)];
         let refused = file.write_parts_at(0, odd, Durability::Buffered).await;
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
     });

@@ -268,12 +268,7 @@ impl ReadCache {
         };
         state.uses += 1;
         let used = state.uses;
-        let order = if asked.is_proven {
-            &mut state.proven
-        } else {
-            &mut state.probation
-        };
-        order.insert(used, key);
+        state.order(asked.is_proven).insert(used, key);
         state.bytes += bytes;
         state.probation_bytes += probation_comes;
         state.ready.insert(
@@ -330,12 +325,7 @@ impl CacheState {
         let has_proven = self.bytes > self.probation_bytes;
         let has_probation = self.probation_bytes > 0;
         let takes_proven = has_proven && (!has_probation || self.probation_bytes <= probation_max);
-        let order = if takes_proven {
-            &self.proven
-        } else {
-            &self.probation
-        };
-        let Some(key) = order.values().next().copied() else {
+        let Some(key) = self.order(takes_proven).values().next().copied() else {
             return false;
         };
         if let Some(gone) = self.remove(key)
@@ -350,13 +340,18 @@ impl CacheState {
         let gone = self.ready.remove(&key)?;
         let bytes = gone.slice.backing_bytes() as u64;
         self.bytes -= bytes;
-        if gone.asked.is_proven {
-            self.proven.remove(&gone.used);
-        } else {
-            self.probation.remove(&gone.used);
-            self.probation_bytes -= bytes;
-        }
+        self.order(gone.asked.is_proven).remove(&gone.used);
+        self.probation_bytes -= if gone.asked.is_proven { 0 } else { bytes };
         Some(gone)
+    }
+
+    /// The order in which windows go, the proven ones or those on probation.
+    fn order(&mut self, is_proven: bool) -> &mut BTreeMap<u64, WindowKey> {
+        if is_proven {
+            &mut self.proven
+        } else {
+            &mut self.probation
+        }
     }
 
     fn begin_load(&mut self, key: WindowKey) -> Rc<Load> {

@@ -1,4 +1,5 @@
-//! Checkpoints of so many logs that their file system is synced once for all of them.
+//! What is done for many logs at once: checkpoints that sync their file system once for all of them, when they are
+//! made, which log is written first, and with how many writes.
 
 use std::time::Duration;
 
