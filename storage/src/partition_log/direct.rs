@@ -1,32 +1,29 @@
 //! Large appends that go straight to their segment, so that their bytes are written once.
 //!
 //! ```text
-//!   append ──▶ tail chunk ──▶ blocks written durably ─┐ premise
+//!   append ──▶ tail chunk ──▶ blocks written, synced ─┐ premise
 //!      └─────▶ Extent record in a journal group ──────┴──▶ group written ──▶ acknowledged
 //! ```
 //!
 //! *Place*: append decides which way a batch goes; one task a log writes. *Invariants*: **D1** an
 //! `Extent` record is in no group that is written before all of its log is durable in segments, directory
-//! entries included, but for the block that its batch ends in. **D2** a durable write makes only itself durable:
-//! whatever was written otherwise is synced first, and what is in flight counts in its order. **D3** nothing but
-//! the device holds up an append that was begun: all before its segment is written, its own place is allocated,
-//! the right to work on the log's files is taken with it and kept until all that was begun is durable; none is
-//! begun while others have that right or wait for it; what is derived is written beside. **D4** a log with such a write in flight is neither cut
-//! nor deleted. *Limits*: [`WRITES_MAX`] writes of a log at a time; `direct_bytes_max` bytes of all logs that the
-//! journal has not committed.
+//! entries included, but for the block that its batch ends in. **D2** a sync makes durable what was written when
+//! it began; a durable write makes only itself durable, and is for a write that is alone, with all before it
+//! durable; what is in flight counts in its order. **D3** nothing but the device holds up an append that was
+//! begun: all before its segment is written, its own place is allocated, the right to work on the log's files is
+//! taken with it and kept until all that was begun is durable; none is begun while others have that right or wait
+//! for it; what is derived is written beside. **D4** a log with such a write in flight is neither cut nor deleted.
+//! *Limits*: those of [`InFlight`]; `direct_bytes_max` bytes of all logs that the journal has not committed.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
 
 use runtime::sync::Notify;
 use runtime::task::{Class, JoinHandle, spawn};
 use runtime::{Durability, time};
 
+use super::in_flight::{DirectWrite, Ended, InFlight};
 use super::state::LogState;
 use super::write_behind::{NextWrite, sync_logs_dir};
 use super::{Condition, FileWork, Log};
@@ -39,8 +36,6 @@ use crate::segment::files::FileKind;
 use crate::segment::{Segment, SegmentName, block_ceil, block_floor};
 use crate::tasks::{Task, TaskKind};
 
-/// Durable writes of one log at a time: the next one is on its way while one waits for the device.
-const WRITES_MAX: usize = 4;
 /// What an `Extent` takes of the journal at most.
 const RECORD_BYTES_MAX: usize = 5 << 10;
 
@@ -172,7 +167,7 @@ impl Log {
         self.engine.journal.append_after(record, premise)
     }
 
-    /// Has the log written durably up to `to`.
+    /// Has the log made durable up to `to`.
     fn write_direct_to(&self, to: SegmentPosition) -> Premise {
         let direct = &self.direct;
         assert!(direct.wanted.get() <= to, "appends go forward");
@@ -248,48 +243,91 @@ impl Log {
         }
     }
 
-    /// Writes durably all that is wanted of a segment.
+    /// Makes durable all that is wanted of a segment.
     async fn write_direct(self: &Rc<Self>, work: &Rc<FileWork>) -> Result<(), StorageError> {
         let segment_base = self.direct.wanted.get().segment_base;
         self.sync_written_through(segment_base).await?;
         sync_logs_dir(&self.engine).await?;
-        let place = self.with_segment(segment_base, |s| (s.name(), s.written, s.synced));
-        let Some((name, mut position, synced)) = place else {
+        let place = self.with_segment(segment_base, |s| (s.name(), s.written));
+        let Some((name, mut position)) = place else {
             let reason = "a segment is gone amid a direct write".to_owned();
             return Err(StorageError::Offline { reason });
         };
-        assert_eq!(position, synced, "what was written before is synced (D2)");
-        self.note_direct(segment_base, position);
-        let mut in_flight = VecDeque::with_capacity(WRITES_MAX);
+        self.note_direct(segment_base);
+        let mut in_flight = InFlight::default();
         let mut result = Ok(());
         loop {
-            while in_flight.len() < WRITES_MAX
-                && result.is_ok()
-                && let Some(next) = self.next_direct(name, position)
-            {
-                position = next.to;
-                match self.start_direct(&next).await {
-                    Ok(write) => in_flight.push_back((next, write)),
-                    Err(error) => result = Err(error),
-                }
-            }
-            let Some((next, write)) = in_flight.front_mut() else {
-                return result;
-            };
-            // None: there may be more to write.
-            let Some(written) = self.written_or_progress(write).await else {
-                continue;
-            };
-            let path = || self.path_of(name, FileKind::Segment);
-            let written = written.map_err(|e| StorageError::io(WRITE_DURABLY, &path(), e));
-            // Behind one that failed nothing counts (D2).
-            result = result.and(written);
             if result.is_ok() {
-                self.note_written_durably(next);
+                self.begin_sync(segment_base, &mut in_flight);
+                result = self.begin_writes(name, &mut position, &mut in_flight).await;
+            }
+            if in_flight.is_empty() {
+                return result;
+            }
+            let ended = in_flight.next_end(&self.direct.progress).await;
+            // Behind one that failed nothing counts (D2).
+            result = result.and_then(|()| self.note_ended(name, ended, work));
+        }
+    }
+
+    /// Begins as many writes of a segment, from `position` on, as there may be and are wanted.
+    async fn begin_writes(
+        self: &Rc<Self>,
+        name: SegmentName,
+        position: &mut u64,
+        in_flight: &mut InFlight,
+    ) -> Result<(), StorageError> {
+        while in_flight.has_room()
+            && let Some(next) = self.next_direct(name, *position)
+        {
+            *position = next.to;
+            let write = DirectWrite {
+                // One that is alone makes itself durable: no sync has to follow it.
+                is_durable: in_flight.is_empty() && next.to == self.direct.wanted.get().position,
+                next,
+            };
+            let task = self.begin_write(&write).await?;
+            in_flight.add_write(write, task);
+        }
+        Ok(())
+    }
+
+    /// Begins a sync of what was written of a segment, unless one is on its way.
+    fn begin_sync(self: &Rc<Self>, segment_base: i64, in_flight: &mut InFlight) {
+        let is_unsynced = self.with_segment(segment_base, |s| s.synced < s.written);
+        if is_unsynced == Some(true) && !in_flight.is_syncing() {
+            let log = Rc::clone(self);
+            let sync = async move { log.sync_segment(segment_base).await };
+            in_flight.set_sync(spawn(Class::Storage, sync));
+        }
+    }
+
+    fn note_ended(
+        self: &Rc<Self>,
+        name: SegmentName,
+        ended: Ended,
+        work: &Rc<FileWork>,
+    ) -> Result<(), StorageError> {
+        match ended {
+            Ended::Write(write, written) => {
+                let operation = if write.is_durable {
+                    WRITE_DURABLY
+                } else {
+                    "write"
+                };
+                let path = || self.path_of(name, FileKind::Segment);
+                written.map_err(|e| StorageError::io(operation, &path(), e))?;
+                self.note_written(&write.next);
+                if write.is_durable {
+                    self.with_segment(name.base_offset, |segment| segment.synced = write.next.to);
+                }
                 self.derive_beside(name.base_offset, work);
             }
-            in_flight.pop_front();
+            Ended::Sync(synced) => synced?,
+            Ended::Nothing => return Ok(()),
         }
+        self.note_direct(name.base_offset);
+        Ok(())
     }
 
     /// Syncs what is written and not synced of the segments through `segment_base`, and their names. Nothing is
@@ -320,13 +358,6 @@ impl Log {
         Ok(())
     }
 
-    fn note_written_durably(&self, next: &NextWrite) {
-        let segment_base = next.segment.base_offset;
-        self.note_written(next);
-        self.with_segment(segment_base, |segment| segment.synced = next.to);
-        self.note_direct(segment_base, next.to);
-    }
-
     /// Has what is derived from a segment written with the same right to work on the files, which is given back when
     /// both are done. No append waits for it: it can be made anew, and may find no space (D3).
     fn derive_beside(self: &Rc<Self>, segment_base: i64, work: &Rc<FileWork>) {
@@ -348,15 +379,17 @@ impl Log {
         .detach();
     }
 
-    /// All of the log below `position` is durable in its segments (D1).
-    fn note_direct(&self, segment_base: i64, position: u64) {
+    /// Notes how far the log is durable in its segments (D1).
+    fn note_direct(&self, segment_base: i64) {
+        let synced = self.with_segment(segment_base, |segment| segment.synced);
         let durable = SegmentPosition {
             segment_base,
-            position,
+            position: synced.unwrap_or(0),
         };
-        let direct = &self.direct;
-        direct.durable.set(direct.durable.get().max(durable));
-        direct.progress.notify_waiters();
+        if durable > self.direct.durable.get() {
+            self.direct.durable.set(durable);
+            self.direct.progress.notify_waiters();
+        }
     }
 
     /// The next blocks from `position` on that are wanted.
@@ -372,10 +405,11 @@ impl Log {
         Some(NextWrite::of(&state, name, position, wanted.position))
     }
 
-    async fn start_direct(
+    async fn begin_write(
         self: &Rc<Self>,
-        next: &NextWrite,
+        write: &DirectWrite,
     ) -> Result<JoinHandle<io::Result<()>>, StorageError> {
+        let next = &write.next;
         let file = self.open_named(next.segment, FileKind::Segment).await?;
         let allocated = self.with_segment(next.segment.base_offset, |segment| segment.allocated);
         assert!(
@@ -384,25 +418,13 @@ impl Log {
         );
         self.allocate_ahead(&file, next).await;
         let (from, blocks) = (next.from, next.blocks.clone());
+        let durability = if write.is_durable {
+            Durability::DataSync
+        } else {
+            Durability::Buffered
+        };
         Ok(spawn(Class::Storage, async move {
-            file.write_parts_at(from, blocks, Durability::DataSync)
-                .await
+            file.write_parts_at(from, blocks, durability).await
         }))
-    }
-
-    /// The end of a write in flight; `None`: something else has happened.
-    async fn written_or_progress(
-        &self,
-        write: &mut JoinHandle<io::Result<()>>,
-    ) -> Option<io::Result<()>> {
-        let mut progress = pin!(self.direct.progress.notified());
-        let ended = poll_fn(|context| {
-            if let Poll::Ready(ended) = Pin::new(&mut *write).poll(context) {
-                return Poll::Ready(Some(ended));
-            }
-            progress.as_mut().poll(context).map(|()| None)
-        });
-        let ended = ended.await?;
-        Some(ended.unwrap_or_else(|failed| Err(io::Error::other(failed))))
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod byte_run;
 mod direct;
 #[cfg(test)]
 mod direct_tests;
+mod in_flight;
 mod index_load;
 pub(crate) mod leader_epochs;
 mod lookup;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use runtime::sim::Disk;
 use runtime::sim::disk::{Fault, OpKind};
-use runtime::task::{Class, spawn};
+use runtime::task::{Class, JoinHandle, spawn};
 use runtime::time::{sleep, timeout, wall_clock_ms};
 use storage::{LogConfig, PartitionLog, Sequence, Storage, StorageConfig, StorageError};
 
@@ -28,7 +28,7 @@ fn direct_config() -> StorageConfig {
 
 fn long_log() -> LogConfig {
     LogConfig {
-        segment_bytes: 256 << 10,
+        segment_bytes: 512 << 10,
         retention_bytes: None,
         ..small_log()
     }
@@ -46,7 +46,7 @@ async fn log_with_space(storage: &Storage) -> (PartitionLog, Vec<u8>) {
     let log = log.expect("create");
     let mut all = Vec::new();
     // Each write behind makes more space than it takes, until there is plenty.
-    for number in 1000..1012 {
+    for number in 1000..1026 {
         all.extend(append(storage, &log, Spec::new(number, 1, 4000)).await);
         sleep(Duration::from_secs(40)).await;
     }
@@ -119,29 +119,53 @@ fn large_batches_are_written_once() {
     }
 }
 
-/// Appends of all sizes, several in flight; each is noted when it is acknowledged.
+/// What was appended to a log, and how much of it was acknowledged.
+#[derive(Default)]
 struct Life {
     /// Everything that was appended, in order.
     all: Vec<u8>,
     acknowledged_bytes: usize,
 }
 
+impl Life {
+    /// A log with space ahead, all of which is acknowledged.
+    async fn begin(life: &Rc<RefCell<Self>>) -> (Storage, PartitionLog) {
+        let storage = open().await;
+        let (log, all) = log_with_space(&storage).await;
+        let acknowledged_bytes = all.len();
+        life.replace(Life {
+            all,
+            acknowledged_bytes,
+        });
+        (storage, log)
+    }
+
+    /// Appends a batch, and notes when it is acknowledged.
+    async fn append(
+        life: &Rc<RefCell<Self>>,
+        storage: &Storage,
+        log: &PartitionLog,
+        number: u64,
+        bytes: usize,
+    ) -> JoinHandle<()> {
+        let (sequence, bytes) = begin(log, number, bytes).await;
+        life.borrow_mut().all.extend(bytes);
+        let end = life.borrow().all.len();
+        let (storage, life) = (storage.clone(), Rc::clone(life));
+        spawn(Class::Storage, async move {
+            storage.committed(sequence).await.expect("commit");
+            life.borrow_mut().acknowledged_bytes = end;
+        })
+    }
+}
+
+/// Appends of all sizes, several in flight.
 async fn mixed_life(life: Rc<RefCell<Life>>, delay_ms: u64) {
-    let storage = open().await;
-    let (log, before) = log_with_space(&storage).await;
-    life.borrow_mut().acknowledged_bytes = before.len();
-    life.borrow_mut().all = before;
+    let (storage, log) = Life::begin(&life).await;
     let mut waiting = Vec::new();
     for number in 0..24 {
         let bytes = [LARGE, 300, 2 * LARGE, LARGE, 5000][number as usize % 5];
-        let (sequence, bytes) = begin(&log, number, bytes).await;
-        life.borrow_mut().all.extend(bytes);
-        let end = life.borrow().all.len();
-        let (storage, life) = (storage.clone(), Rc::clone(&life));
-        waiting.push(spawn(Class::Storage, async move {
-            storage.committed(sequence).await.expect("commit");
-            life.borrow_mut().acknowledged_bytes = end;
-        }));
+        waiting.push(Life::append(&life, &storage, &log, number, bytes).await);
         if number % 4 == 3 {
             sleep(Duration::from_millis(delay_ms)).await;
         }
@@ -153,46 +177,71 @@ async fn mixed_life(life: Rc<RefCell<Life>>, delay_ms: u64) {
         wait.await.expect("no panic");
     }
     let direct = storage.counts().direct_bytes;
-    assert!(direct > 2 * LARGE as u64, "{direct} bytes went direct");
+    assert!(direct > 8 * LARGE as u64, "{direct} bytes went direct");
 }
 
-/// D1, D2: whatever was acknowledged survives a loss of power at any operation, and what was not leaves nothing
+/// Large appends, each begun while writes and syncs of those before it are in flight.
+async fn overlapping_life(life: Rc<RefCell<Life>>, delay_us: u64) {
+    let (storage, log) = Life::begin(&life).await;
+    let mut waiting = Vec::new();
+    for number in 0..8 {
+        waiting.push(Life::append(&life, &storage, &log, number, LARGE).await);
+        sleep(Duration::from_micros(delay_us)).await;
+    }
+    for wait in waiting {
+        wait.await.expect("no panic");
+    }
+    let direct = storage.counts().direct_bytes;
+    assert!(direct >= 8 * LARGE as u64, "{direct} bytes went direct");
+}
+
+/// Loses power at each operation of a life: what was acknowledged before is there, and what was not leaves nothing
 /// behind that could be taken for data.
+fn expect_survival(program: impl AsyncFnOnce(Rc<RefCell<Life>>) + 'static) {
+    let life = Rc::new(RefCell::new(Life::default()));
+    let disk = Disk::new();
+    let pictures = Rc::new(RefCell::new(Vec::new()));
+    let (seen, noted) = (Rc::clone(&pictures), Rc::clone(&life));
+    disk.observe_mutations(move |disk| {
+        let acknowledged = noted.borrow().acknowledged_bytes;
+        if acknowledged > 0 {
+            seen.borrow_mut().push((disk, acknowledged));
+        }
+    });
+    run(&disk, program(Rc::clone(&life)));
+    let all = life.borrow().all.clone();
+    assert!(pictures.borrow().len() > 10, "operations were seen");
+    for (seed, (disk, acknowledged)) in (0..).zip(pictures.take()) {
+        let all = all.clone();
+        let disk = if seed % 4 == 0 {
+            disk.kill()
+        } else {
+            disk.crash(seed)
+        };
+        run(&disk, async move {
+            let storage = open().await;
+            let found = log_bytes(&storage).await.expect("log 1");
+            assert!(found.len() >= acknowledged, "operation {seed}");
+            assert!(all.starts_with(&found), "operation {seed}");
+            drop(storage);
+            expect_log(found).await;
+        });
+    }
+}
+
+/// D1, D2, amid all that else is done with a log.
 #[test]
 fn an_acknowledged_direct_append_survives_a_power_loss_at_any_operation() {
     for delay_ms in [0, 1, 20] {
-        let life = Rc::new(RefCell::new(Life {
-            all: Vec::new(),
-            acknowledged_bytes: 0,
-        }));
-        let disk = Disk::new();
-        let pictures = Rc::new(RefCell::new(Vec::new()));
-        let (seen, noted) = (Rc::clone(&pictures), Rc::clone(&life));
-        disk.observe_mutations(move |disk| {
-            let acknowledged = noted.borrow().acknowledged_bytes;
-            if acknowledged > 0 {
-                seen.borrow_mut().push((disk, acknowledged));
-            }
-        });
-        run(&disk, mixed_life(Rc::clone(&life), delay_ms));
-        let all = life.borrow().all.clone();
-        assert!(pictures.borrow().len() > 15, "operations were seen");
-        for (seed, (disk, acknowledged)) in (0..).zip(pictures.take()) {
-            let all = all.clone();
-            let disk = if seed % 4 == 0 {
-                disk.kill()
-            } else {
-                disk.crash(seed)
-            };
-            run(&disk, async move {
-                let storage = open().await;
-                let found = log_bytes(&storage).await.expect("log 1");
-                assert!(found.len() >= acknowledged, "operation {seed}");
-                assert!(all.starts_with(&found), "operation {seed}");
-                drop(storage);
-                expect_log(found).await;
-            });
-        }
+        expect_survival(async move |life| mixed_life(life, delay_ms).await);
+    }
+}
+
+/// D1, D2: a sync covers what was written when it began, and a durable write itself, when all before it was durable.
+#[test]
+fn overlapping_direct_appends_survive_a_power_loss_at_any_operation() {
+    for delay_us in [10, 50, 100, 150, 200, 300, 400, 600, 1000] {
+        expect_survival(async move |life| overlapping_life(life, delay_us).await);
     }
 }
 
@@ -327,16 +376,19 @@ fn a_direct_write_without_room_is_done_again() {
     }
 }
 
-/// A failed direct write takes the storage offline: nothing that rests on it is acknowledged.
+/// A failed direct write or sync takes the storage offline: nothing that rests on it is acknowledged.
 #[test]
 fn a_failed_direct_write_is_acknowledged_to_nobody() {
-    for nth in 0..6 {
+    let writes = (0..6).map(|nth| (OpKind::Write, nth));
+    let syncs = (0..3).map(|nth| (OpKind::Sync, nth));
+    for (kind, nth) in writes.chain(syncs) {
         let disk = Disk::new();
         let planned = disk.clone();
         let acknowledged = run(&disk, async move {
             let storage = open().await;
             let (log, mut all) = log_with_space(&storage).await;
-            planned.fail_nth(OpKind::Write, nth, Fault::Eio);
+            planned.fail_nth(kind, nth, Fault::Eio);
+            let mut waiting = Vec::new();
             for number in 0..8 {
                 let batch = Spec::new(number, 1, LARGE).build();
                 if log.reserve(batch.len()).await.is_err() {
@@ -345,6 +397,11 @@ fn a_failed_direct_write_is_acknowledged_to_nobody() {
                 let Ok(appended) = log.append(&batch, 0, wall_clock_ms()) else {
                     break;
                 };
+                waiting.push((batch, appended));
+                // Some are alone, others are not.
+                sleep(Duration::from_micros(100 * (number % 4))).await;
+            }
+            for (batch, appended) in waiting {
                 match storage.committed(appended.sequence).await {
                     Ok(()) => all.extend(stored(&batch, appended.base_offset, 0)),
                     Err(error) => {
@@ -356,12 +413,13 @@ fn a_failed_direct_write_is_acknowledged_to_nobody() {
                     }
                 }
             }
-            assert!(storage.check_online().is_err(), "offline after write {nth}");
+            let is_offline = storage.check_online().is_err();
+            assert!(is_offline, "offline after {kind:?} {nth}");
             all
         });
         run(&disk.crash(nth), async move {
             let found = log_bytes(&open().await).await.expect("log 1");
-            assert!(found.starts_with(&acknowledged), "write {nth}");
+            assert!(found.starts_with(&acknowledged), "{kind:?} {nth}");
         });
     }
 }
