@@ -61,6 +61,8 @@ pub(super) struct DirectWrites {
     /// Wakes who waits for one of these to change. The log's own: with one for all logs, every write would wake
     /// all that wait for others.
     progress: Notify,
+    /// The newest write was alone so far: the next one may be, too.
+    is_alone: Cell<bool>,
     /// What is derived from what was written is being written, beside.
     is_deriving: Cell<bool>,
     /// The log is about to be deleted.
@@ -281,10 +283,12 @@ impl Log {
             && let Some(next) = self.next_direct(name, *position)
         {
             *position = next.to;
+            let is_alone = in_flight.is_empty() && next.to == self.direct.wanted.get().position;
+            let was_alone = self.direct.is_alone.replace(is_alone);
             let write = DirectWrite {
-                // One that is alone makes itself durable: no sync has to follow it.
-                is_durable: in_flight.is_empty() && next.to == self.direct.wanted.get().position,
                 next,
+                // Where they come one by one, each makes itself durable: no sync has to follow it.
+                is_durable: is_alone && was_alone,
             };
             let task = self.begin_write(&write).await?;
             in_flight.add_write(write, task);
