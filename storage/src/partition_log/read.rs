@@ -335,7 +335,7 @@ impl Log {
         };
         let was_sequential = self.note_stopped(bounds.offset, stopped, came_from);
         if was_sequential {
-            self.read_ahead(came_from, walk.position());
+            self.read_ahead(came_from, walk.position(), walk.position() - begin);
         }
         let slices = if walk.position() > begin {
             walk.run().slices(begin, walk.position())

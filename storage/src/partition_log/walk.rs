@@ -21,6 +21,10 @@ use crate::segment::batch_header::{BadHeader, BatchHeader, HEADER_BYTES};
 use crate::segment::block_ceil;
 use crate::segment::files::FileKind;
 
+/// Windows that are read ahead of a reader. More make a reader of a cold log faster, and the device busier than
+/// appends beside it like.
+const WINDOWS_AHEAD_MAX: u64 = 2;
+
 /// A place in a segment to walk from; the log's truncations say until when it means anything.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WalkFrom {
@@ -345,15 +349,19 @@ impl Log {
         file.read_at(from, (to - from) as usize).await
     }
 
-    /// Starts reading the window after `position`, if the segment goes on there on disk.
-    pub(super) fn read_ahead(self: &Rc<Self>, from: WalkFrom, position: u64) {
-        let number = position / self.engine.read_cache.window_bytes() + 1;
-        let at = number * self.engine.read_cache.window_bytes();
-        let key = self.window_key(from, number);
-        if let Source::Disk { valid_to } = self.source_of(from, at)
-            && let Some(load) = self.engine.read_cache.begin_ahead(key)
-        {
-            self.start_load(key, load, valid_to);
+    /// Starts reading what the next read is likely to want, `bytes` from the window after `position` on, as far as
+    /// the segment goes on there on disk.
+    pub(super) fn read_ahead(self: &Rc<Self>, from: WalkFrom, position: u64, bytes: u64) {
+        let window_bytes = self.engine.read_cache.window_bytes();
+        let first = position / window_bytes + 1;
+        for number in first..first + bytes.div_ceil(window_bytes).min(WINDOWS_AHEAD_MAX) {
+            let Source::Disk { valid_to } = self.source_of(from, number * window_bytes) else {
+                return;
+            };
+            let key = self.window_key(from, number);
+            if let Some(load) = self.engine.read_cache.begin_ahead(key) {
+                self.start_load(key, load, valid_to);
+            }
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Reading: from memory and from disk, whole batches within bounds, by time, and never what is damaged.
 
+use std::time::Duration;
+
 use protocol::compression::Codec;
 use runtime::sim::Disk;
 use runtime::task::{Class, spawn};
-use runtime::time::wall_clock_ms;
+use runtime::time::{now, sleep, wall_clock_ms};
 use storage::{LogConfig, PartitionLog, Storage, StorageConfig, StorageError, TimestampOffset};
 
 use crate::batches::Spec;
@@ -162,6 +164,30 @@ fn concurrent_readers_share_disk_reads() {
             reads <= 2 * windows,
             "{reads} reads of {windows} windows by 10 readers"
         );
+    });
+}
+
+/// What the next read of a sequential reader wants is in memory before it comes, also where it is more than a window.
+#[test]
+fn a_sequential_reader_waits_for_no_disk() {
+    run(&Disk::new(), async {
+        // Less than the log, of which the first read sees all: it has no index of it.
+        let config = StorageConfig {
+            read_cache_bytes_max: 64 << 10,
+            ..small_config()
+        };
+        let (_storage, log, _) = cold_log(config).await;
+        let (mut offset, mut waits) = (0, Vec::new());
+        while offset < 80 {
+            let begun = now();
+            (_, offset) = read(&log, offset, 12_000, 80).await;
+            waits.push(begun.elapsed());
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert!(waits.len() > 8, "{waits:?}");
+        assert!(!waits[0].is_zero(), "{waits:?}");
+        // The second read shows that it is a sequential reader.
+        assert!(waits[2..].iter().all(Duration::is_zero), "{waits:?}");
     });
 }
 
