@@ -4,20 +4,17 @@
 See README.md beside this file.
 """
 
-import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 from brokers import Kafka, StreamBus, fetch_kafka, find_java
+from commands import argument_parser, loadgen
 from device import durable_write_percentiles
-from scenarios import SCENARIOS
+from scenarios import FILL, SCENARIOS
 
-ROOT = Path(__file__).resolve().parents[2]
 DEVICE_PROBE_S = 2
 # As long as a run, for its rare stalls.
 DEVICE_PROBE_AT_RATE_S = 20
@@ -26,7 +23,7 @@ SETTLE_S = 3
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one alternation, 5 s a run, 1 GiB for catch-up")
     parser.add_argument("--only", action="append", metavar="WORD", help="scenarios whose name contains WORD")
     parser.add_argument("--list", action="store_true", help="name the scenarios and stop")
@@ -34,9 +31,6 @@ def parse_args():
     parser.add_argument("--duration", type=int, metavar="S", help="seconds of each measurement (20)")
     parser.add_argument("--warmup", type=int, metavar="S", help="seconds of load before it (10)")
     parser.add_argument("--catch-up-gib", type=int, metavar="N", help="GiB to fill for catch-up reads (8)")
-    parser.add_argument("--work-dir", type=Path, default=ROOT / "target" / "compare")
-    parser.add_argument("--bin-dir", type=Path, default=ROOT / "target" / "release",
-                        help="where streambus and loadgen are")
     parser.add_argument("--java", help="the java command to run Kafka with")
     args = parser.parse_args()
     defaults = (1, 5, 3, 1) if args.quick else (5, 20, 10, 8)
@@ -68,14 +62,7 @@ class Comparison:
         return StreamBus(directory, str(self.args.bin_dir / "streambus"))
 
     def loadgen(self, broker, scenario, mode, extra):
-        command = [
-            str(self.args.bin_dir / "loadgen"), mode, f"--brokers={broker.address}",
-            f"--broker-pid={broker.process.pid}", f"--partitions={scenario.partitions}", "--json", *extra,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-        report = json.loads(done.stdout)
+        report = loadgen(self.args, broker, mode, f"--partitions={scenario.partitions}", *extra)
         errors = [report[part]["errors"] for part in ("produce", "fetch") if report.get(part, {}).get("errors")]
         if errors:
             print(f"  {broker.name} answered errors: {errors}", flush=True)
@@ -100,7 +87,7 @@ class Comparison:
 
     def run_catch_up(self, broker, scenario):
         records = self.args.catch_up_gib << 20
-        fill = ["--fixed", "--batch-records=64", "--connections=4", "--in-flight=4", f"--records={records}"]
+        fill = [*FILL, "--in-flight=4", f"--records={records}"]
         self.loadgen(broker, scenario, "produce", fill)
         broker.restart()
         broker.drop_caches()

@@ -6,16 +6,13 @@ not; StreamBus takes large batches, each durable before its answer; fio reads it
 memory (what the sockets and the client let through) and, started again, from disk.
 """
 
-import argparse
-import json
 import statistics
-import subprocess
 import sys
-from pathlib import Path
 
 from brokers import StreamBus
+from commands import answer, argument_parser, loadgen
+from scenarios import FILL
 
-ROOT = Path(__file__).resolve().parents[2]
 # Soon full, so that what is measured does not touch memory for the first time.
 PRODUCE_MEMORY = ["memory.budget=1GiB"]
 READ_MEMORY = ["memory.budget=6GiB"]
@@ -33,22 +30,12 @@ READ_AT_LEAST = 0.8
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--duration", type=int, default=5, metavar="S")
     parser.add_argument("--warmup", type=int, default=3, metavar="S")
     parser.add_argument("--read-gib", type=int, default=2, metavar="N", help="GiB to read (2)")
-    parser.add_argument("--work-dir", type=Path, default=ROOT / "target" / "compare")
-    parser.add_argument("--bin-dir", type=Path, default=ROOT / "target" / "release")
     return parser.parse_args()
-
-
-def answer(command):
-    """What a command prints as JSON."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return json.loads(done.stdout[done.stdout.index("{"):])
 
 
 def fio_rates(args):
@@ -70,25 +57,20 @@ def fio_rates(args):
     return rates
 
 
-def load(args, broker, mode, *extra):
-    pid = f"--broker-pid={broker.process.pid}"
-    return answer([str(args.bin_dir / "loadgen"), mode, f"--brokers={broker.address}", pid, "--json", *extra])
-
-
 def produce_rate(args, broker, shape):
     measured = [f"--duration={args.duration}s", f"--warmup={args.warmup}s"]
     kept = "--topic-config=retention.bytes=4294967296"
-    report = load(args, broker, "produce", "--partitions=1", "--fixed", "--record-size=1000", kept, *shape, *measured)
+    report = loadgen(args, broker, "produce", "--partitions=1", "--fixed", "--record-size=1000", kept, *shape, *measured)
     return report["produce"]["records_per_s"] * 1000 / 1e9
 
 
 def read_rate(args, broker):
-    report = load(args, broker, "consume", "--from=earliest", "--until-end", "--connections=2")
+    report = loadgen(args, broker, "consume", "--from=earliest", "--until-end", "--connections=2")
     return report["fetch"]["mib_per_s"] * (1 << 20) / 1e9
 
 
 def fill(args, broker, total_bytes):
-    load(args, broker, "produce", "--fixed", "--batch-records=64", "--connections=4", f"--records={total_bytes >> 10}")
+    loadgen(args, broker, "produce", *FILL, f"--records={total_bytes >> 10}")
 
 
 def streambus_rates(args):

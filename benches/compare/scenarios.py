@@ -39,6 +39,8 @@ def produce_latency(percentile):
     return f"produce.latency.{percentile}_us"
 
 
+# Fills a log to be read, with --records.
+FILL = ["--fixed", "--batch-records=64", "--connections=4"]
 REQUESTS_OF_16 = ["--fixed", "--batch-records=16", "--record-size=1024", "--connections=8", "--in-flight=4"]
 ONE_BY_ONE = ["--fixed", "--batch-records=1", "--record-size=100", "--connections=1", "--in-flight=1"]
 FIFTY_SMALL = ["--fixed", "--batch-records=1", "--record-size=100", "--connections=50", "--in-flight=1"]

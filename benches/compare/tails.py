@@ -5,19 +5,15 @@
 a log to read, and prints the medians beside the device's own durable writes.
 """
 
-import argparse
-import json
 import statistics
-import subprocess
 import sys
 import threading
-from pathlib import Path
 
 from brokers import StreamBus
+from commands import argument_parser, loadgen
 from device import durable_write_percentiles
-from scenarios import OPEN_LOOP, OPEN_LOOP_REQUESTS
+from scenarios import FILL, OPEN_LOOP, OPEN_LOOP_REQUESTS
 
-ROOT = Path(__file__).resolve().parents[2]
 PERCENTILES = ["p50_us", "p99_us", "p999_us"]
 RATIO_AT_MOST = 2.0
 DEVICE_RATIO_AT_MOST = 3.0
@@ -31,24 +27,16 @@ BUSY = ["compaction.interval_ms=1000", "topics.retention_check_ms=1000", "storag
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--alternations", type=int, default=5)
     parser.add_argument("--duration", type=int, default=20, metavar="S")
     parser.add_argument("--warmup", type=int, default=5, metavar="S")
     parser.add_argument("--cold-gib", type=int, default=2, metavar="N", help="GiB to read and scrub (2)")
-    parser.add_argument("--work-dir", type=Path, default=ROOT / "target" / "compare")
-    parser.add_argument("--bin-dir", type=Path, default=ROOT / "target" / "release")
     return parser.parse_args()
 
 
 def load(args, broker, mode, prefix, *extra):
-    command = [
-        str(args.bin_dir / "loadgen"), mode, f"--brokers={broker.address}", f"--topic-prefix={prefix}", "--json", *extra,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return json.loads(done.stdout)
+    return loadgen(args, broker, mode, f"--topic-prefix={prefix}", *extra)
 
 
 def disturb(args, broker, over):
@@ -75,7 +63,7 @@ def run(args, is_busy):
     directory = args.work_dir / "tails"
     binary = str(args.bin_dir / "streambus")
     with StreamBus(directory, binary, BUSY if is_busy else QUIET) as broker:
-        fill = ["--fixed", "--batch-records=64", "--connections=4", f"--records={args.cold_gib << 20}"]
+        fill = [*FILL, f"--records={args.cold_gib << 20}"]
         load(args, broker, "produce", "cold", *fill, "--topic-config=segment.bytes=67108864")
         broker.restart()
         broker.drop_caches()

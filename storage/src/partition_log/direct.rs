@@ -250,11 +250,12 @@ impl Log {
         let segment_base = self.direct.wanted.get().segment_base;
         self.sync_written_through(segment_base).await?;
         sync_logs_dir(&self.engine).await?;
-        let place = self.with_segment(segment_base, |s| (s.name(), s.written));
-        let Some((name, mut position)) = place else {
+        let place = self.with_segment(segment_base, |s| (s.name(), s.written, s.synced));
+        let Some((name, mut position, synced)) = place else {
             let reason = "a segment is gone amid a direct write".to_owned();
             return Err(StorageError::Offline { reason });
         };
+        assert_eq!(position, synced, "what was written before is synced (D2)");
         self.note_direct(segment_base);
         let mut in_flight = InFlight::default();
         let mut result = Ok(());
@@ -298,7 +299,7 @@ impl Log {
 
     /// Begins a sync of what was written of a segment, unless one is on its way.
     fn begin_sync(self: &Rc<Self>, segment_base: i64, in_flight: &mut InFlight) {
-        let is_unsynced = self.with_segment(segment_base, |s| s.synced < s.written);
+        let is_unsynced = self.with_segment(segment_base, |segment| segment.is_unsynced());
         if is_unsynced == Some(true) && !in_flight.is_syncing() {
             let log = Rc::clone(self);
             let sync = async move { log.sync_segment(segment_base).await };
@@ -337,8 +338,7 @@ impl Log {
     /// Syncs what is written and not synced of the segments through `segment_base`, and their names. Nothing is
     /// written, which might find no space (D3).
     async fn sync_written_through(self: &Rc<Self>, segment_base: i64) -> Result<(), StorageError> {
-        let is_unsynced =
-            |segment: &Segment| segment.synced < segment.written || !segment.is_linked;
+        let is_unsynced = |segment: &Segment| segment.is_unsynced() || !segment.is_linked;
         let unsynced: Vec<i64> = {
             let state = self.state.borrow();
             let through = state.segment_for(segment_base);

@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use runtime::sync::Notify;
-use runtime::task::{JoinHandle, TaskFailed};
+use runtime::task::JoinHandle;
 
 use super::write_behind::NextWrite;
 use crate::error::StorageError;
@@ -70,20 +70,18 @@ impl InFlight {
                 && let Poll::Ready(ended) = Pin::new(task).poll(context)
                 && let Some((write, _)) = self.writes.pop_front()
             {
-                let failed = |failed: TaskFailed| Err(io::Error::other(failed));
-                return Poll::Ready(Ended::Write(write, ended.unwrap_or_else(failed)));
+                let ended = ended.unwrap_or_else(|failed| Err(io::Error::other(failed)));
+                return Poll::Ready(Ended::Write(write, ended));
             }
             if let Some(task) = &mut self.sync
                 && let Poll::Ready(ended) = Pin::new(task).poll(context)
             {
                 self.sync = None;
-                let reason = |failed: TaskFailed| failed.to_string();
-                let failed = |failed| {
-                    Err(StorageError::Offline {
-                        reason: reason(failed),
-                    })
-                };
-                return Poll::Ready(Ended::Sync(ended.unwrap_or_else(failed)));
+                let ended = ended.unwrap_or_else(|failed| {
+                    let reason = failed.to_string();
+                    Err(StorageError::Offline { reason })
+                });
+                return Poll::Ready(Ended::Sync(ended));
             }
             progress.as_mut().poll(context).map(|()| Ended::Nothing)
         })

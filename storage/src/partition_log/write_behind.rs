@@ -133,8 +133,8 @@ impl Log {
                 .rev()
                 .skip_while(|s| s.base_offset() > to.segment_base);
             unsynced
-                .take_while(|s| s.synced < s.written || s.base_offset() == to.segment_base)
-                .filter(|s| s.synced < s.written && needs_sync(s.base_offset(), s.synced))
+                .take_while(|s| s.is_unsynced() || s.base_offset() == to.segment_base)
+                .filter(|s| s.is_unsynced() && needs_sync(s.base_offset(), s.synced))
                 .map(Segment::base_offset)
                 .collect()
         };

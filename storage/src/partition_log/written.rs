@@ -20,7 +20,7 @@ impl Log {
     /// What is written and not synced; `None` when there is nothing.
     pub(crate) fn written_unsynced(self: &Rc<Self>) -> Option<Written> {
         let state = self.state.borrow();
-        let unsynced = state.segments.iter().filter(|s| s.synced < s.written);
+        let unsynced = state.segments.iter().filter(|s| s.is_unsynced());
         let segments: Vec<_> = unsynced.map(|s| (s.name(), s.written)).collect();
         (!segments.is_empty()).then(|| Written {
             log: Rc::clone(self),

@@ -130,6 +130,11 @@ impl Segment {
         }
     }
 
+    /// Whether some of what was written to its file is not durable yet.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.synced < self.written
+    }
+
     /// A segment of which the file holds everything below `durable`.
     pub(crate) fn restored(extent: SegmentExtent, durable: u64) -> Self {
         assert!(

@@ -163,7 +163,7 @@ impl Life {
 async fn mixed_life(life: Rc<RefCell<Life>>, delay_ms: u64) {
     let (storage, log) = Life::begin(&life).await;
     let mut waiting = Vec::new();
-    for number in 0..24 {
+    for number in 0..30 {
         let bytes = [LARGE, 300, 2 * LARGE, LARGE, 5000][number as usize % 5];
         waiting.push(Life::append(&life, &storage, &log, number, bytes).await);
         if number % 4 == 3 {
@@ -184,7 +184,7 @@ async fn mixed_life(life: Rc<RefCell<Life>>, delay_ms: u64) {
 async fn overlapping_life(life: Rc<RefCell<Life>>, delay_us: u64) {
     let (storage, log) = Life::begin(&life).await;
     let mut waiting = Vec::new();
-    for number in 0..8 {
+    for number in 0..16 {
         waiting.push(Life::append(&life, &storage, &log, number, LARGE).await);
         sleep(Duration::from_micros(delay_us)).await;
     }
@@ -210,7 +210,7 @@ fn expect_survival(program: impl AsyncFnOnce(Rc<RefCell<Life>>) + 'static) {
     });
     run(&disk, program(Rc::clone(&life)));
     let all = life.borrow().all.clone();
-    assert!(pictures.borrow().len() > 10, "operations were seen");
+    assert!(pictures.borrow().len() > 15, "operations were seen");
     for (seed, (disk, acknowledged)) in (0..).zip(pictures.take()) {
         let all = all.clone();
         let disk = if seed % 4 == 0 {
@@ -379,9 +379,12 @@ fn a_direct_write_without_room_is_done_again() {
 /// A failed direct write or sync takes the storage offline: nothing that rests on it is acknowledged.
 #[test]
 fn a_failed_direct_write_is_acknowledged_to_nobody() {
-    let writes = (0..6).map(|nth| (OpKind::Write, nth));
-    let syncs = (0..3).map(|nth| (OpKind::Sync, nth));
-    for (kind, nth) in writes.chain(syncs) {
+    // One by one, and each while those before it are in flight.
+    let (alone, overlapping) = (Duration::from_secs(1), Duration::from_micros(100));
+    let writes = |gap| (0..6).map(move |nth| (OpKind::Write, nth, gap));
+    let syncs = (0..3).map(|nth| (OpKind::Sync, nth, overlapping));
+    let faults = writes(alone).chain(writes(overlapping)).chain(syncs);
+    for (kind, nth, gap) in faults {
         let disk = Disk::new();
         let planned = disk.clone();
         let acknowledged = run(&disk, async move {
@@ -398,8 +401,7 @@ fn a_failed_direct_write_is_acknowledged_to_nobody() {
                     break;
                 };
                 waiting.push((batch, appended));
-                // Some are alone, others are not.
-                sleep(Duration::from_micros(100 * (number % 4))).await;
+                sleep(gap).await;
             }
             for (batch, appended) in waiting {
                 match storage.committed(appended.sequence).await {
