@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use io_uring::{opcode, types};
 
+use super::naps::DurableWrite;
 use super::shard;
 use crate::buffer::{AppendBuf, BLOCK_BYTES, Slice, rest_of};
 use crate::file::{Durability, OpenMode};
@@ -34,6 +35,10 @@ fn write_flags(durability: Durability) -> i32 {
         Durability::Buffered => 0,
         Durability::DataSync => libc::RWF_DSYNC,
     }
+}
+
+fn under_way(durability: Durability) -> Option<DurableWrite> {
+    (durability == Durability::DataSync).then(|| shard::current().begin_durable_write())
 }
 
 fn open_direct(path: &Path, mode: OpenMode) -> io::Result<fs::File> {
@@ -144,6 +149,7 @@ impl File {
             is_aligned(data.as_ptr() as u64),
             "write from memory that is not aligned"
         );
+        let _under_way = under_way(durability);
         let mut written = 0;
         while written < data.len() {
             let rest = data.sub(written..data.len());
@@ -177,6 +183,7 @@ impl File {
         mut parts: Vec<Slice>,
         durability: Durability,
     ) -> io::Result<()> {
+        let _under_way = under_way(durability);
         while !parts.is_empty() {
             let operation = shard::current().start(
                 &self.descriptor,

@@ -9,6 +9,7 @@ pub(crate) mod dir;
 pub(crate) mod file;
 mod lulls;
 pub(crate) mod memory;
+mod naps;
 pub(crate) mod net;
 pub(crate) mod shard;
 mod signal;

@@ -32,7 +32,9 @@ use slab::Slab;
 
 use super::blocking::Helper;
 use super::lulls::Lulls;
+use super::naps::{DurableWrite, Naps};
 use super::signal::Signal;
+use super::system;
 use super::task::{Task, TaskCore};
 use super::timers::Timers;
 use crate::ring::operation::Operation;
@@ -72,6 +74,7 @@ pub(crate) struct Shard {
     driver: RefCell<Option<Waker>>,
     driver_scheduled: Cell<bool>,
     lulls: Lulls,
+    naps: Rc<Naps>,
     main_over: Cell<bool>,
     stopping: Cell<bool>,
     /// Wakes the root when the main task is over, and again when the last task is gone.
@@ -148,6 +151,7 @@ fn end_turn_of_class() {
 
 impl Shard {
     pub(super) fn new(queues: Queues) -> io::Result<Self> {
+        system::sleep_exactly()?;
         let signal = Signal::new()?;
         let ring = Ring::new(Rc::new(signal.descriptor()?))?;
         Ok(Self {
@@ -164,6 +168,7 @@ impl Shard {
             driver: RefCell::new(None),
             driver_scheduled: Cell::new(true),
             lulls: Lulls::default(),
+            naps: Rc::default(),
             main_over: Cell::new(false),
             stopping: Cell::new(false),
             root: RefCell::new(None),
@@ -280,6 +285,11 @@ impl Shard {
             self.schedule_driver();
             end_turn_of_class();
         }
+    }
+
+    /// Notes that a durable write is under way until the answer is dropped.
+    pub(super) fn begin_durable_write(&self) -> DurableWrite {
+        self.naps.begin_durable_write()
     }
 
     /// Wakes `waker` after the first turn of the driver that leaves nothing to run, or after `turns`.
@@ -425,6 +435,7 @@ impl Shard {
 
     /// Enters the kernel if there is a reason to, and wakes everything that is due.
     fn turn(&self, wait: Wait) {
+        self.naps.nap_if_due();
         let mut scratch = self.scratch.borrow_mut();
         let Scratch { woken, tasks } = &mut *scratch;
         {

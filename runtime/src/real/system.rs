@@ -59,6 +59,21 @@ pub(crate) fn forbid_huge_pages() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) }).map(drop)
 }
 
+/// How often this thread has slept.
+pub(crate) fn sleeps() -> i64 {
+    // SAFETY: `rusage` is plain numbers; all zeros is a valid one.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is live and writable. The call cannot fail.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+    usage.ru_nvcsw
+}
+
+/// Has the sleeps of this thread end when they are over, and not up to 50 µs later.
+pub(crate) fn sleep_exactly() -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) }).map(drop)
+}
+
 /// Restricts this thread to these CPUs.
 pub(crate) fn set_affinity(cpus: &[CpuId]) -> io::Result<()> {
     // SAFETY: `cpu_set_t` is plain bits; all zeros is the empty set.
