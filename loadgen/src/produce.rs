@@ -301,7 +301,8 @@ fn count_success(flow: &mut Flow, job: &ProduceJob, sent: Sent, now_ns: u64, run
         flow.requests += 1;
         flow.records += records;
         flow.bytes += bytes;
-        flow.latency.record(now_ns.saturating_sub(sent.due_ns));
+        let since_ns = now_ns - run.measure_ns();
+        flow.record(since_ns, now_ns.saturating_sub(sent.due_ns));
     }
 }
 

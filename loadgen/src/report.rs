@@ -43,6 +43,10 @@ pub(crate) struct FlowReport {
     pub(crate) records_per_s: f64,
     pub(crate) mib_per_s: f64,
     pub(crate) latency: LatencyReport,
+    /// Longest latency in each second of the measurement: what a percentile over all of it does not tell is
+    /// whether one second was bad or every one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) slowest_by_second_us: Vec<f64>,
     /// Errors by name.
     pub(crate) errors: BTreeMap<String, u64>,
 }
@@ -123,6 +127,7 @@ impl FlowReport {
             records_per_s: rate(flow.records),
             mib_per_s: rate(flow.bytes) / MIB,
             latency: LatencyReport::new(&flow.latency),
+            slowest_by_second_us: flow.slowest_ns.iter().map(|ns| *ns as f64 / 1e3).collect(),
             errors: name_errors(&flow.errors),
         }
     }

@@ -61,16 +61,33 @@ pub(crate) struct Flow {
     pub(crate) bytes: u64,
     /// Time from when the request was due to its answer.
     pub(crate) latency: Latency,
+    /// Longest latency in each second of the measurement, in nanoseconds. Empty for what is not produced.
+    pub(crate) slowest_ns: Vec<u64>,
     /// Error codes, by partition answer.
     pub(crate) errors: ErrorCounts,
 }
 
 impl Flow {
+    /// Counts a latency `since_ns` after the measurement began.
+    pub(crate) fn record(&mut self, since_ns: u64, latency_ns: u64) {
+        self.latency.record(latency_ns);
+        let second = (since_ns / 1_000_000_000) as usize;
+        if self.slowest_ns.len() <= second {
+            self.slowest_ns.resize(second + 1, 0);
+        }
+        self.slowest_ns[second] = self.slowest_ns[second].max(latency_ns);
+    }
+
     fn add(&mut self, other: &Flow) {
         self.requests += other.requests;
         self.records += other.records;
         self.bytes += other.bytes;
         self.latency.add(&other.latency);
+        let seconds = self.slowest_ns.len().max(other.slowest_ns.len());
+        self.slowest_ns.resize(seconds, 0);
+        for (slowest, other) in self.slowest_ns.iter_mut().zip(&other.slowest_ns) {
+            *slowest = (*slowest).max(*other);
+        }
         for (code, count) in &other.errors {
             *self.errors.entry(*code).or_default() += count;
         }
@@ -99,5 +116,23 @@ impl Tally {
         self.end_to_end.add(&other.end_to_end);
         self.lateness_max_ns = self.lateness_max_ns.max(other.lateness_max_ns);
         self.reconnects += other.reconnects;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slowest_of_each_second_is_that_of_all_threads() {
+        const SECOND: u64 = 1_000_000_000;
+        let (mut one, mut other) = (Flow::default(), Flow::default());
+        one.record(SECOND / 2, 30);
+        one.record(SECOND - 1, 20);
+        other.record(2 * SECOND, 50);
+        other.record(1, 25);
+        one.add(&other);
+        assert_eq!(one.slowest_ns, [30, 0, 50]);
+        assert_eq!(one.latency.count(), 4);
     }
 }
