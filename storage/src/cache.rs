@@ -8,7 +8,9 @@
 //! probation, first in, first out, until a second reader comes for it, while it is here or soon after; then it
 //! is among the proven, of which the least recently used one goes.
 //! *Limits*: `read_cache_bytes_max`; while there are proven windows, those on probation have about a quarter
-//! of it; each window is charged to the shard's budget. What finds no memory is read and not kept.
+//! of it, and so have those that were read ahead and nobody has asked for: where many logs are read in turn, they
+//! would be gone before their readers come again. Each window is charged to the shard's budget. What finds no memory
+//! is read and not kept.
 //! *Source*: 2Q (Johnson and Shasha, 1994), with the second reader told from the first by where they read.
 
 use std::cell::{Cell, RefCell};
@@ -53,6 +55,8 @@ struct CacheState {
     probation: BTreeMap<u64, WindowKey>,
     proven: BTreeMap<u64, WindowKey>,
     departed: Departed,
+    /// Windows read ahead, or on their way, that nobody has asked for yet.
+    unasked: u64,
     uses: u64,
     hits: u64,
     misses: u64,
@@ -76,6 +80,10 @@ struct Asked {
 }
 
 impl Asked {
+    fn is_by_nobody(self) -> bool {
+        self.read_to.is_none()
+    }
+
     /// `at` is asked for of the window; what went before it departed counts when it is asked for first.
     fn note(&mut self, at: usize, key: WindowKey, departed: &mut Departed) {
         if self.read_to.is_none() {
@@ -200,6 +208,7 @@ impl ReadCache {
             && ready.slice.len() > bytes_min
         {
             let was_proven = ready.asked.is_proven;
+            state.unasked -= u64::from(ready.asked.is_by_nobody());
             ready.asked.note(bytes_min, key, &mut state.departed);
             if ready.asked.is_proven {
                 let before = std::mem::replace(&mut ready.used, state.uses);
@@ -218,6 +227,7 @@ impl ReadCache {
         let is_on_its_way = on_its_way.is_some();
         let load = on_its_way.unwrap_or_else(|| state.begin_load(key));
         let mut asked = load.asked.get();
+        state.unasked -= u64::from(is_on_its_way && asked.is_by_nobody());
         asked.note(bytes_min, key, &mut state.departed);
         load.asked.set(asked);
         if is_on_its_way {
@@ -228,26 +238,36 @@ impl ReadCache {
         }
     }
 
-    /// Begins to read a window ahead, unless it is here or on its way. That is no ask: whether the window
-    /// is read again is told when a reader comes for it.
+    /// Begins to read a window ahead, unless it is here or on its way, or too many that were read ahead have not
+    /// been asked for. That is no ask: whether the window is read again is told when a reader comes for it.
     pub(crate) fn begin_ahead(&self, key: WindowKey) -> Option<Rc<Load>> {
         let mut state = self.state.borrow_mut();
         let is_known = state.ready.contains_key(&key) || state.loading.contains_key(&key);
+        if is_known || state.unasked * self.window_bytes >= self.probation_bytes_max() {
+            return None;
+        }
         state.uses += 1;
-        (!is_known).then(|| state.begin_load(key))
+        state.unasked += 1;
+        Some(state.begin_load(key))
     }
 
     /// The read of an absent window has ended.
     pub(crate) fn finish(&self, key: WindowKey, load: &Load, result: io::Result<Slice>) {
         self.state.borrow_mut().loading.remove(&key);
-        if let Ok(slice) = &result {
-            self.keep(key, slice.clone(), load.asked.get());
+        let asked = load.asked.get();
+        let is_kept = match &result {
+            Ok(slice) => self.keep(key, slice.clone(), asked),
+            Err(_) => false,
+        };
+        if !is_kept {
+            self.state.borrow_mut().unasked -= u64::from(asked.is_by_nobody());
         }
         *load.result.borrow_mut() = Some(result.map_err(Rc::new));
         load.done.notify_waiters();
     }
 
-    fn keep(&self, key: WindowKey, slice: Slice, mut asked: Asked) {
+    /// Whether there is memory for it.
+    fn keep(&self, key: WindowKey, slice: Slice, mut asked: Asked) -> bool {
         let bytes = slice.backing_bytes() as u64;
         let mut state = self.state.borrow_mut();
         if let Some(old) = state.remove(key) {
@@ -258,13 +278,13 @@ impl ReadCache {
         let probation_max = self.probation_bytes_max().saturating_sub(probation_comes);
         while state.bytes + bytes > self.bytes_max {
             if !state.evict(probation_max) {
-                return;
+                return false;
             }
         }
         let departed_max = self.bytes_max / self.window_bytes;
         state.departed.forget_beyond(departed_max);
         let Some(charge) = self.budget.try_charge(bytes as usize) else {
-            return;
+            return false;
         };
         state.uses += 1;
         let used = state.uses;
@@ -293,6 +313,7 @@ impl ReadCache {
             state.probation.len() + state.proven.len(),
             "windows without an order"
         );
+        true
     }
 
     fn probation_bytes_max(&self) -> u64 {
@@ -342,6 +363,7 @@ impl CacheState {
         self.bytes -= bytes;
         self.order(gone.asked.is_proven).remove(&gone.used);
         self.probation_bytes -= if gone.asked.is_proven { 0 } else { bytes };
+        self.unasked -= u64::from(gone.asked.is_by_nobody());
         Some(gone)
     }
 
@@ -455,6 +477,34 @@ mod tests {
         assert!(lost_before_its_ask > 1000, "{lost_before_its_ask} windows");
         let kept = (0..60).filter(|hot| is_here(&cache, *hot)).count();
         assert_eq!(kept, 60, "of the hot windows");
+    }
+
+    #[test]
+    fn what_is_read_ahead_and_not_asked_for_is_bounded() {
+        let cache = cache(64);
+        let mut numbers = 0..;
+        let mut ahead = || {
+            let of_log = key(numbers.next().expect("endless"));
+            Some((of_log, cache.begin_ahead(of_log)?))
+        };
+        let mut begun: Vec<_> = std::iter::from_fn(&mut ahead).collect();
+        assert_eq!(begun.len(), 16, "a quarter of the cache");
+        // One is asked for on its way, one fails, one is asked for when it is here, one departs.
+        let (asked, load) = begun.pop().expect("16");
+        assert!(matches!(cache.find(asked, 0), Found::Loading(_)));
+        cache.finish(asked, &load, Ok(window()));
+        assert!(ahead().is_some() && ahead().is_none());
+        let (failed, load) = begun.pop().expect("15");
+        cache.finish(failed, &load, Err(io::ErrorKind::Other.into()));
+        assert!(ahead().is_some() && ahead().is_none());
+        let (asked, load) = begun.pop().expect("14");
+        cache.finish(asked, &load, Ok(window()));
+        assert!(ask(&cache, asked, 0) && ask(&cache, asked, 1));
+        assert!(ahead().is_some() && ahead().is_none());
+        let (departs, load) = begun.pop().expect("13");
+        cache.finish(departs, &load, Ok(window()));
+        cache.forget_log(departs.incarnation);
+        assert!(ahead().is_some() && ahead().is_none());
     }
 
     #[test]

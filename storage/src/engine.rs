@@ -28,6 +28,7 @@ use crate::growth::Growth;
 use crate::journal::{Journal, JournalConfig, JournalFailed, Sequence};
 use crate::partition_log::tail_chunks::ChunkMemory;
 use crate::partition_log::{Log, PartitionLog};
+use crate::read_ahead::ReadAhead;
 use crate::scrub::Scrubbed;
 use crate::segment::SegmentName;
 use crate::segment::files::OpenFiles;
@@ -61,6 +62,7 @@ pub(crate) struct Engine {
     pub(crate) file_system: FileSystem,
     pub(crate) files: OpenFiles,
     pub(crate) read_cache: ReadCache,
+    pub(crate) read_ahead: ReadAhead,
     pub(crate) space: Space,
     /// Wakes the write-behind.
     pub(crate) wake: Notify,
@@ -143,6 +145,7 @@ impl Engine {
             files: OpenFiles::new(config.open_files_max),
             space: Space::new(&config, shard, &data_dir),
             data_dir,
+            read_ahead: ReadAhead::default(),
             read_cache: ReadCache::new(
                 config.read_cache_bytes_max,
                 config.read_window_bytes,

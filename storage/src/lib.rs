@@ -20,6 +20,7 @@ pub mod journal;
 mod log_id;
 pub mod offline;
 mod partition_log;
+mod read_ahead;
 mod recovery;
 mod scrub;
 mod segment;

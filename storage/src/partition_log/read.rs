@@ -227,15 +227,21 @@ impl Log {
         self: &Rc<Self>,
         bounds: Bounds,
     ) -> Result<Option<ReadResult>, StorageError> {
-        let mut segment_base = {
+        let (mut segment_base, is_sequential) = {
             let state = self.state.borrow();
-            state.segments[state.segment_for(bounds.offset)].base_offset()
+            let segment = &state.segments[state.segment_for(bounds.offset)];
+            // It comes for what follows another read.
+            let is_sequential = state.read_hints.find(bounds.offset).is_some();
+            (segment.base_offset(), is_sequential)
         };
         loop {
             let Some(from) = self.walk_start(segment_base, bounds.offset).await? else {
                 return Ok(None);
             };
             let mut walk = Walk::new(self, from);
+            if is_sequential {
+                walk = walk.reading_ahead(bounds.bytes_max as u64);
+            }
             match self.collect(&mut walk, bounds).await? {
                 Ok(result) => return Ok(Some(result)),
                 Err(WalkEnd::Changed) => return Ok(None),
@@ -333,10 +339,7 @@ impl Log {
             segment_base: walk.segment_base(),
             position: walk.position(),
         };
-        let was_sequential = self.note_stopped(bounds.offset, stopped, came_from);
-        if was_sequential {
-            self.read_ahead(came_from, walk.position(), walk.position() - begin);
-        }
+        self.note_stopped(bounds.offset, stopped, came_from);
         let slices = if walk.position() > begin {
             walk.run().slices(begin, walk.position())
         } else {
@@ -349,18 +352,15 @@ impl Log {
         }))
     }
 
-    /// Notes where a reader stopped; answers whether it had come from where another read stopped.
-    fn note_stopped(&self, came_for: i64, stopped: ReadHint, came_from: WalkFrom) -> bool {
+    /// Notes where a reader stopped.
+    fn note_stopped(&self, came_for: i64, stopped: ReadHint, came_from: WalkFrom) {
         let mut state = self.state.borrow_mut();
-        // It read what a truncation or compaction has replaced meanwhile: the position says nothing
-        // about what stands there now.
-        let is_as_read = state.truncations == came_from.truncations
-            && state.segment_named(came_from.segment).is_some();
-        if !is_as_read {
-            return false;
+        // Else it read what a truncation or compaction has replaced meanwhile: the position says nothing about
+        // what stands there now.
+        if state.truncations == came_from.truncations
+            && state.segment_named(came_from.segment).is_some()
+        {
+            state.read_hints.note(came_for, stopped);
         }
-        let was_sequential = state.read_hints.find(came_for).is_some();
-        state.read_hints.note(came_for, stopped);
-        was_sequential
     }
 }

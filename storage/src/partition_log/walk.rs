@@ -7,6 +7,7 @@
 //! truncation ends with [`WalkEnd::Changed`]: its positions mean nothing any more.
 
 use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 
 use runtime::task::{Class, spawn};
@@ -16,14 +17,11 @@ use super::Log;
 use super::byte_run::ByteRun;
 use crate::cache::{Found, Load, WindowKey};
 use crate::error::StorageError;
+use crate::read_ahead::WINDOWS_ALONE;
 use crate::segment::SegmentName;
 use crate::segment::batch_header::{BadHeader, BatchHeader, HEADER_BYTES};
 use crate::segment::block_ceil;
 use crate::segment::files::FileKind;
-
-/// Windows that are read ahead of a reader. More make a reader of a cold log faster, and the device busier than
-/// appends beside it like.
-const WINDOWS_AHEAD_MAX: u64 = 2;
 
 /// A place in a segment to walk from; the log's truncations say until when it means anything.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +38,8 @@ pub(super) struct Walk<'a> {
     run: ByteRun,
     /// Least base offset that the next batch may have.
     offset_min: i64,
+    /// The first window that is not read ahead.
+    ahead_to: u64,
 }
 
 /// Why a walk goes no further.
@@ -65,6 +65,18 @@ impl<'a> Walk<'a> {
             from,
             run: ByteRun::new(from.position),
             offset_min: from.segment.base_offset,
+            ahead_to: 0,
+        }
+    }
+
+    /// Has the windows of a read of `bytes` on their way before it is there, and as much for the next one.
+    pub(super) fn reading_ahead(self, bytes: u64) -> Self {
+        let window_bytes = self.log.engine.read_cache.window_bytes();
+        let windows = bytes.div_ceil(window_bytes);
+        let last = self.from.position.saturating_add(bytes) / window_bytes;
+        Walk {
+            ahead_to: last + 1 + windows.min(WINDOWS_ALONE),
+            ..self
         }
     }
 
@@ -188,6 +200,8 @@ impl<'a> Walk<'a> {
             Source::Disk { valid_to } => {
                 let window_bytes = self.log.engine.read_cache.window_bytes();
                 let number = at / window_bytes;
+                self.log
+                    .read_ahead(self.from, number..self.ahead_to, valid_to);
                 let window = match self.log.window(self.from, number, valid_to, at).await {
                     Ok(window) => window,
                     Err(error) => return self.failed_read(at, error),
@@ -349,17 +363,18 @@ impl Log {
         file.read_at(from, (to - from) as usize).await
     }
 
-    /// Starts reading what the next read is likely to want, `bytes` from the window after `position` on, as far as
-    /// the segment goes on there on disk.
-    pub(super) fn read_ahead(self: &Rc<Self>, from: WalkFrom, position: u64, bytes: u64) {
-        let window_bytes = self.engine.read_cache.window_bytes();
-        let first = position / window_bytes + 1;
-        for number in first..first + bytes.div_ceil(window_bytes).min(WINDOWS_AHEAD_MAX) {
-            let Source::Disk { valid_to } = self.source_of(from, number * window_bytes) else {
-                return;
-            };
+    /// Starts reading the first of these windows and some behind it, as far as the file goes on there.
+    fn read_ahead(self: &Rc<Self>, from: WalkFrom, windows: Range<u64>, valid_to: u64) {
+        let engine = &self.engine;
+        if windows.is_empty() {
+            return;
+        }
+        let ahead = engine.read_ahead.windows(engine.journal.durable_sequence());
+        let end = valid_to.div_ceil(engine.read_cache.window_bytes());
+        let end = end.min(windows.end).min(windows.start + 1 + ahead);
+        for number in windows.start..end {
             let key = self.window_key(from, number);
-            if let Some(load) = self.engine.read_cache.begin_ahead(key) {
+            if let Some(load) = engine.read_cache.begin_ahead(key) {
                 self.start_load(key, load, valid_to);
             }
         }
