@@ -765,6 +765,48 @@ fn shard_on_a_contended_core_goes_on() {
     }
 }
 
+/// A task that takes long gives way to what has arrived, not to itself and others for many polls more: that held up
+/// everything on the shard for 32 ms.
+#[test]
+fn a_long_task_gives_way_to_what_has_arrived() {
+    const POLLS: usize = 200;
+    let answered = on_shard(|| async {
+        let is_over = Rc::new(Cell::new(false));
+        let until = Rc::clone(&is_over);
+        let timers = task::spawn(Class::Network, async move {
+            let mut fired = 0;
+            while !until.get() {
+                time::sleep(Duration::from_micros(1)).await;
+                fired += 1;
+            }
+            fired
+        });
+        let long = task::spawn(Class::Background, async {
+            let mut working = std::pin::pin!(async {
+                loop {
+                    std::hint::black_box(pattern(1000));
+                    task::yield_if_needed().await;
+                }
+            });
+            for _ in 0..POLLS {
+                let one_poll = |context: &mut std::task::Context<'_>| {
+                    let _: std::task::Poll<()> = working.as_mut().poll(context);
+                    std::task::Poll::Ready(())
+                };
+                std::future::poll_fn(one_poll).await;
+                task::yield_now().await;
+            }
+        });
+        long.await.unwrap();
+        is_over.set(true);
+        timers.await.unwrap()
+    });
+    assert!(
+        answered.is_none_or(|fired| fired > POLLS / 4),
+        "{answered:?} timers in {POLLS} polls"
+    );
+}
+
 /// The lock of a data directory: the descriptor is closed with the process, the ring's operations may go on.
 #[test]
 fn a_lock_that_a_ring_holds_is_free_when_the_ring_is_gone() {

@@ -17,7 +17,7 @@
 //! wait on glommio's own timers, files or channels: while the driver blocks, glommio does not look.
 //! *Invariants*: I2 of [`super::task`].
 //! *Limits*: [`POLLS_PER_TURN`] polls between two looks at the ring while tasks stay runnable, and
-//! for a class while others have runnable tasks.
+//! for a class while others have runnable tasks; one poll where a task has given way because it took long.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -47,7 +47,7 @@ use crate::time;
 /// that runs are still runnable.
 const POLLS_PER_TURN: u32 = 64;
 /// How long one poll may take before [`Shard::should_yield`] says so.
-const POLL_TIME: Duration = Duration::from_micros(500);
+const POLL_TIME: Duration = Duration::from_micros(200);
 
 /// The glommio queues of a shard, one per class and one for the driver.
 #[derive(Debug)]
@@ -71,6 +71,8 @@ pub(crate) struct Shard {
     runnable: Cell<usize>,
     polls: Cell<u32>,
     poll_looked_at: Cell<Option<time::Instant>>,
+    /// The poll that runs was told that it takes long.
+    is_long_poll: Cell<bool>,
     driver: RefCell<Option<Waker>>,
     driver_scheduled: Cell<bool>,
     lulls: Lulls,
@@ -165,6 +167,7 @@ impl Shard {
             runnable: Cell::new(0),
             polls: Cell::new(0),
             poll_looked_at: Cell::new(None),
+            is_long_poll: Cell::new(false),
             driver: RefCell::new(None),
             driver_scheduled: Cell::new(true),
             lulls: Lulls::default(),
@@ -279,9 +282,10 @@ impl Shard {
         let polls = self.polls.get() + 1;
         self.polls.set(polls);
         self.poll_looked_at.set(None);
+        let was_long = self.is_long_poll.take();
         if self.runnable.get() == 0 {
             self.schedule_driver();
-        } else if polls >= POLLS_PER_TURN {
+        } else if was_long || polls >= POLLS_PER_TURN {
             self.schedule_driver();
             end_turn_of_class();
         }
@@ -301,7 +305,9 @@ impl Shard {
     pub(super) fn should_yield(&self) -> bool {
         let now = time::now();
         if let Some(first) = self.poll_looked_at.get() {
-            return now - first >= POLL_TIME;
+            let is_long = now - first >= POLL_TIME;
+            self.is_long_poll.set(is_long);
+            return is_long;
         }
         self.poll_looked_at.set(Some(now));
         false
