@@ -193,10 +193,13 @@ impl<'a> Round<'a> {
         self.log.sync_to(to).await.map_err(Ended::Failed)
     }
 
-    /// A map as large as its bound and the shard's memory allow.
+    /// A map with room for all that is dirty, as far as its bound and the shard's memory allow.
     fn new_map(&self) -> Option<(OffsetMap, Charge)> {
         let engine = &self.log.engine;
-        let mut bytes = engine.config.cleaner_map_bytes_max.max(2 * SLOT_BYTES);
+        let records = self.plan.upto.abs_diff(self.plan.first_dirty);
+        let wanted = usize::try_from(OffsetMap::bytes_for(records)).unwrap_or(usize::MAX);
+        let bound = engine.config.cleaner_map_bytes_max.max(2 * SLOT_BYTES);
+        let mut bytes = wanted.min(bound);
         loop {
             if let Some(charge) = engine.charge_evicting(bytes) {
                 return Some((OffsetMap::new(bytes, self.plan.first_dirty), charge));

@@ -23,11 +23,13 @@ pub(super) struct SegmentSource {
     log: Rc<Log>,
     extent: SegmentExtent,
     file: Option<File>,
-    /// Bytes of the file from `position` on.
+    /// What was read, from before `position` on: what was given out is let go of with the next read only.
     held: Vec<u8>,
-    /// Position of the next batch.
+    /// Where `position` is in it.
+    begin: usize,
+    /// Position of the batch that was given out last, or of the next one.
     position: u64,
-    /// Bytes of `held` that belong to batches given out.
+    /// Bytes of the batch that was given out last.
     given: usize,
     /// Position up to which the file was read.
     read_to: u64,
@@ -41,6 +43,7 @@ impl SegmentSource {
             extent,
             file: None,
             held: Vec::new(),
+            begin: 0,
             position: 0,
             given: 0,
             read_to: 0,
@@ -51,7 +54,7 @@ impl SegmentSource {
     /// Bytes that the next batch needs and that are not in memory: what a call of [`Self::next`]
     /// is going to read.
     pub(super) fn wants_read(&self) -> u64 {
-        let left = &self.held[self.given..];
+        let left = &self.held[self.begin + self.given..];
         let is_whole =
             BatchHeader::decode_prefix(left).is_ok_and(|batch| batch.bytes <= left.len() as u64);
         if is_whole {
@@ -70,21 +73,22 @@ impl SegmentSource {
     /// [`StorageError::Io`]; [`StorageError::Corruption`] names the segment and the position.
     pub(super) async fn next(&mut self) -> Result<Option<(BatchHeader, &[u8])>, StorageError> {
         self.position += self.given as u64;
-        self.held.drain(..self.given);
+        self.begin += self.given;
         self.given = 0;
         if self.position >= self.extent.bytes {
             return Ok(None);
         }
         let batch = loop {
-            match BatchHeader::decode_prefix(&self.held) {
-                Ok(batch) if batch.bytes <= self.held.len() as u64 => break batch,
+            let left = self.left();
+            match BatchHeader::decode_prefix(left) {
+                Ok(batch) if batch.bytes <= left.len() as u64 => break batch,
                 Ok(_) | Err(_) if self.read_to < self.extent.bytes && self.may_need_more() => {
                     self.read().await?;
                 }
                 Ok(batch) => {
                     return Err(self.corruption(BadHeader {
                         field: "batch bytes within",
-                        expected: self.held.len() as i64,
+                        expected: left.len() as i64,
                         found: batch.bytes as i64,
                     }));
                 }
@@ -94,14 +98,19 @@ impl SegmentSource {
         self.check(&batch)?;
         self.given = batch.bytes as usize;
         self.offset_min = batch.next_offset();
-        Ok(Some((batch, &self.held[..self.given])))
+        Ok(Some((batch, &self.left()[..self.given])))
+    }
+
+    /// What is held from `position` on.
+    fn left(&self) -> &[u8] {
+        &self.held[self.begin..]
     }
 
     /// Whether more bytes could make the next batch whole: not if its header is wrong already.
     fn may_need_more(&self) -> bool {
-        match BatchHeader::decode_prefix(&self.held) {
+        match BatchHeader::decode_prefix(self.left()) {
             Ok(batch) => self.position + batch.bytes <= self.extent.bytes,
-            Err(_) => self.held.len() < crate::segment::batch_header::HEADER_BYTES,
+            Err(_) => self.left().len() < crate::segment::batch_header::HEADER_BYTES,
         }
     }
 
@@ -127,6 +136,8 @@ impl SegmentSource {
         if valid == 0 {
             return too_short(self.read_to);
         }
+        self.held.drain(..self.begin);
+        self.begin = 0;
         self.held.extend_from_slice(&slice[..valid as usize]);
         self.read_to += valid;
         // A short read in the middle leaves an unaligned position: only the file's end is that.
@@ -146,7 +157,7 @@ impl SegmentSource {
                 found: batch.base_offset,
             }));
         }
-        let crc = crc32c::crc32c(&self.held[CRC_FROM as usize..batch.bytes as usize]);
+        let crc = crc32c::crc32c(&self.left()[CRC_FROM as usize..batch.bytes as usize]);
         if crc != batch.crc {
             return Err(self.corruption(BadHeader {
                 field: "batch CRC",

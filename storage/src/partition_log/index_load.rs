@@ -2,7 +2,8 @@
 //!
 //! *Place*: before a lookup that memory cannot answer, so a start reads no index at all.
 //! *Invariants*: **I1** the last entry taken from the file is checked against the batch it points
-//! to; if that is wrong the whole segment is walked instead. *Limits*: `INDEXES_IN_MEMORY_MAX` of
+//! to; if that is wrong the whole segment is walked instead. **I2** damage ends a walk, not a lookup: what stands
+//! before it is found by the entries before it, and who comes for what is behind walks into it. *Limits*: `INDEXES_IN_MEMORY_MAX` of
 //! sealed segments over all logs; the oldest is let go and loaded again when asked for.
 
 use std::rc::Rc;
@@ -131,8 +132,11 @@ impl Log {
             },
         );
         while walk.position() < complete_from {
-            let Ok(batch) = walk.peek().await? else {
-                return Ok(None);
+            let batch = match walk.peek().await {
+                Ok(Ok(batch)) => batch,
+                Ok(Err(_)) => return Ok(None),
+                Err(StorageError::Corruption { .. }) if last.is_none() => break,
+                Err(error) => return Err(error),
             };
             if expected
                 .take()

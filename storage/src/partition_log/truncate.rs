@@ -177,8 +177,7 @@ impl Log {
         let mut producers = Producers::default();
         let mut first = 0;
         for (at, name) in names.iter().enumerate().rev() {
-            let path = self.path_of(*name, FileKind::Producers);
-            let Ok(file) = dir::read_file(&path).await else {
+            let Some(file) = self.read_snapshot(*name).await? else {
                 continue;
             };
             if let Some(snapshot) =
@@ -207,6 +206,24 @@ impl Log {
             }
         }
         Ok(producers)
+    }
+
+    /// The file of a producer snapshot, if there is one that can be read. A shortage is waited out: without it,
+    /// producers whose records are all gone would be forgotten.
+    async fn read_snapshot(&self, segment: SegmentName) -> Result<Option<Vec<u8>>, StorageError> {
+        let path = self.path_of(segment, FileKind::Producers);
+        loop {
+            let error = match dir::read_file(&path).await {
+                Ok(file) => return Ok(Some(file)),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(error) => StorageError::io("read", &path, error),
+            };
+            if !error.is_shortage() {
+                tracing::warn!(%error, "producers are looked for in an older snapshot and in the log");
+                return Ok(None);
+            }
+            self.engine.wait_out(error).await?;
+        }
     }
 
     /// The log's checkpoint entry as it will be after the cut, and the segments that go.

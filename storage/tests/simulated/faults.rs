@@ -513,6 +513,40 @@ fn a_truncation_waits_out_a_shortage_of_descriptors() {
     }
 }
 
+/// The states of producers whose records are all gone are in a snapshot only: that it cannot be opened for want of a
+/// descriptor made a truncation forget them.
+#[test]
+fn a_truncation_waits_for_the_snapshot_of_producers() {
+    let disk = Disk::new();
+    let inner = disk.clone();
+    run(&disk, async move {
+        let storage = open().await;
+        let log = storage.create_log(log_id(1), small_log()).await;
+        let log = log.expect("create");
+        let spec = Spec {
+            producer: Some((7, 0, 0)),
+            ..Spec::new(0, 1, 5000)
+        };
+        append(&storage, &log, spec).await;
+        for number in 1..30 {
+            append(&storage, &log, Spec::new(number, 1, 5000)).await;
+        }
+        storage.checkpoint().await.expect("checkpoint");
+        log.advance_log_start(15).expect("delete records");
+        storage.checkpoint().await.expect("checkpoint");
+        let is_known = || log.check_sequence(7, 0, 0, 0) != storage::SequenceCheck::New;
+        assert!(is_known(), "the producer is known while the log is open");
+        inner.fail_one_in(OpKind::Open, 1, Fault::Emfile);
+        let cutting = log.clone();
+        let cut = spawn(Class::Storage, async move { cutting.truncate(28).await });
+        sleep(Duration::from_secs(5)).await;
+        inner.heal();
+        cut.await.expect("no panic").expect("truncate");
+        assert!(is_known(), "a truncation forgot a producer");
+        storage.close().await.expect("close");
+    });
+}
+
 /// The same where nothing but the opening of the file that is cut can fail: it was left as it was.
 #[test]
 fn a_cut_within_a_segment_waits_for_a_descriptor() {

@@ -281,6 +281,43 @@ fn damaged_headers_are_caught() {
     }
 }
 
+/// Without an index in memory or on disk the segment is walked for one: the walk ends at the damage, and what stands
+/// before it is still served.
+#[test]
+fn what_stands_before_a_damaged_header_is_served_without_an_index() {
+    let disk = Disk::new();
+    let damaged = disk.clone();
+    run(&disk, async move {
+        let (storage, _) = try_open(small_config()).await.expect("open");
+        let config = one_segment();
+        let log = storage.create_log(log_id(1), config).await.expect("create");
+        let mut batches = Vec::new();
+        for number in 0..20 {
+            batches.push(append(&storage, &log, Spec::new(number, 1, 20_000)).await);
+        }
+        storage.close().await.expect("close");
+        let position = batches[..12].concat().len();
+        let path = first_log_segment(0);
+        let mut file = damaged.read(&path).expect("segment");
+        file[position + 16] ^= 0xa5;
+        damaged.write(&path, &file);
+
+        let log = open().await.log(log_id(1)).expect("log 1");
+        for offset in [11, 0, 5] {
+            let batch = &batches[offset as usize];
+            assert_eq!(&read(&log, offset, 1, 20).await.0, batch, "offset {offset}");
+        }
+        for offset in [12, 15] {
+            match log.read(offset, 1, 20).await {
+                Err(StorageError::Corruption { position: at, .. }) => {
+                    assert_eq!(at, position as u64)
+                }
+                other => panic!("offset {offset} lies at or behind the damage: {other:?}"),
+            }
+        }
+    });
+}
+
 /// A base offset lies outside of its batch's CRC: one that goes back would let the batch be skipped, or given
 /// for another.
 #[test]
