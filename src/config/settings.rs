@@ -231,7 +231,7 @@ pub const SETTINGS: &[Setting] = &[
         "compaction.map_bytes",
         bytes(64 * KIB, 64 * GIB),
         "16MiB",
-        "Memory of a shard for the keys of one cleaning, 24 bytes each; with more keys it takes several (Kafka: log.cleaner.dedupe.buffer.size). Taken from memory.budget while a log is cleaned.",
+        "Memory of a shard for the keys of one cleaning at most, 24 bytes each; with more keys it takes several (Kafka: log.cleaner.dedupe.buffer.size). Taken from memory.budget while a log is cleaned.",
     ),
     setting(
         "compaction.io_bytes_per_second",
