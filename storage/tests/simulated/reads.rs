@@ -310,7 +310,7 @@ fn what_stands_before_a_damaged_header_is_served_without_an_index() {
         for offset in [12, 15] {
             match log.read(offset, 1, 20).await {
                 Err(StorageError::Corruption { position: at, .. }) => {
-                    assert_eq!(at, position as u64)
+                    assert_eq!(at, position as u64);
                 }
                 other => panic!("offset {offset} lies at or behind the damage: {other:?}"),
             }
