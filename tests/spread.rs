@@ -8,7 +8,9 @@
 mod support;
 
 use protocol::primitives::Uuid;
-use support::requests::{Fetch, batch, create_topic, fetch_response, produce_each};
+use support::requests::{
+    Fetch, batch, create_topic, fetch_response, produce_each, produce_frame_with_acks, produced,
+};
 use support::{Broker, Raw};
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -71,4 +73,25 @@ fn every_partition_gets_its_own_answer() {
         }
     });
     assert_eq!(found, expected);
+}
+
+/// Nothing is sent for them, in their place among requests that are answered; what is refused closes the connection.
+#[test]
+fn requests_without_acks_are_appended_in_order_and_not_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = Broker::start_on(directory.path(), "127.0.0.1:0", &["--shards", "3"]);
+    let mut raw = broker.connect();
+    let topic = create_topic(&mut raw, "t", 5);
+    let all = [3, 0, 4, 2, 1];
+    let one = batch(1, 10);
+    for round in 0..20 {
+        for acks in [0, 0, 0, 1] {
+            raw.send(&produce_frame_with_acks(topic, acks, &all, &one));
+        }
+        assert_eq!(produced(&raw.receive().unwrap()), 4 * round + 3);
+    }
+    raw.send(&produce_frame_with_acks(topic, 1, &all, &one));
+    raw.send(&produce_frame_with_acks(topic, 0, &[9], &one));
+    assert_eq!(produced(&raw.receive().unwrap()), 80);
+    assert!(raw.is_closed(), "the producer believes that all is well");
 }

@@ -13,7 +13,7 @@ use super::{
     find_coordinator, group_membership, group_offsets, groups, init_producer_id, list_offsets,
     metadata, offset_for_leader_epoch, produce,
 };
-use crate::net::connection::{Dispatched, Dispatcher, Peer};
+use crate::net::connection::{Answer, Dispatched, Dispatcher, Peer};
 use crate::net::response::Response;
 
 impl Dispatcher for Handlers {
@@ -38,10 +38,7 @@ impl Dispatcher for Handlers {
         let dispatched = match api {
             ApiKey::Produce => {
                 let started = produce::start(&context, &mut decoder).await;
-                started.map(|answer| match answer {
-                    Some(answer) => self.counted_later(header.api_key, frame.len(), begun, answer),
-                    None => Dispatched::Silent,
-                })
+                started.map(|answer| self.counted_later(header.api_key, frame.len(), begun, answer))
             }
             ApiKey::Fetch => fetch::handle(&context, &mut decoder)
                 .await
@@ -126,14 +123,19 @@ impl Handlers {
         api_key: i16,
         bytes_in: usize,
         begun: Instant,
-        answer: impl Future<Output = Response> + 'static,
+        answer: impl Future<Output = Answer> + 'static,
     ) -> Dispatched {
         let metrics = self.shard.metrics.clone();
         Dispatched::Later(Box::pin(async move {
-            let response = answer.await;
+            let answer = answer.await;
             let latency = time::now() - begun;
-            metrics.count_request(api_key, bytes_in, response.bytes(), latency);
-            response
+            match &answer {
+                Ok(response) => {
+                    metrics.count_request(api_key, bytes_in, response.bytes(), latency);
+                }
+                Err(_) => metrics.count_failure(api_key),
+            }
+            answer
         }))
     }
 
@@ -141,7 +143,6 @@ impl Handlers {
     fn count(&self, api_key: i16, bytes_in: usize, begun: Instant, dispatched: &Dispatched) {
         let bytes_out = match dispatched {
             Dispatched::Ready(response) => response.bytes(),
-            Dispatched::Silent => 0,
             Dispatched::Later(_) => return,
             Dispatched::Close(_) => return self.shard.metrics.count_failure(api_key),
         };

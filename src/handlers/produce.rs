@@ -19,6 +19,7 @@ use runtime::oneshot_remote;
 
 use super::context::{Context, partition_key};
 use crate::metrics;
+use crate::net::connection::Answer;
 use crate::net::response::Response;
 use crate::partition::log_dirs::{Awaited, DirIndex};
 use crate::partition::produce::{Accepted, Refused, Rules, append, storage_error_code};
@@ -57,15 +58,18 @@ struct Appended {
     elsewhere: Vec<Elsewhere>,
 }
 
-/// Appends everything in the request; the answer waits for durability. `None`: nobody wants one.
+/// Appends everything in the request; the answer waits for durability. With acks=0 it is empty and waits for the
+/// appends only, so that no more of them are on their way to other shards than a connection may have requests; what
+/// was refused closes the connection, which is how such a producer learns that it has to ask for the metadata again.
 pub(super) async fn start(
     context: &Context<'_>,
     decoder: &mut Decoder<'_>,
-) -> Result<Option<impl Future<Output = Response> + use<>>, DecodeError> {
+) -> Result<impl Future<Output = Answer> + use<>, DecodeError> {
     let request = ProduceRequest::decode(decoder, context.version())?;
     let shard = &context.handlers.shard;
     let rules = Rules {
         needs_all_replicas: request.acks == -1,
+        waits_for_disk: request.acks != 0,
         is_zstd_allowed: context.version() >= 7,
     };
     let mut appended = append_all(context, &request, rules).await;
@@ -74,14 +78,34 @@ pub(super) async fn start(
     }
     let shard = shard.clone();
     let reply = context.reply();
+    let wants_no_answer = request.acks == 0;
     let finish = async move {
         let response = settle(&shard, appended).await;
-        reply.encode(Vec::new(), |encoder, version| {
+        if wants_no_answer {
+            return first_refusal(&response).map_or_else(|| Ok(Response::default()), Err);
+        }
+        Ok(reply.encode(Vec::new(), |encoder, version| {
             response.encode(encoder, version);
-        })
+        }))
     };
-    // Nobody waits with acks=0: the appends are made, their fate is in the log and the metrics.
-    Ok((request.acks != 0).then_some(finish))
+    Ok(finish)
+}
+
+/// What a producer with acks=0 is not told, for the log.
+fn first_refusal(response: &ProduceResponse<'_>) -> Option<String> {
+    response.responses.iter().find_map(|topic| {
+        let mut parts = topic.partition_responses.iter();
+        let refused = parts.find(|part| part.error_code != 0)?;
+        let (index, code) = (refused.index, refused.error_code);
+        let why = refused.error_message.as_deref().unwrap_or_default();
+        let name = match &*topic.name {
+            "" => topic.topic_id.to_string(),
+            name => name.to_owned(),
+        };
+        Some(format!(
+            "produce with acks=0 to {name}-{index} was refused: error {code} {why}"
+        ))
+    })
 }
 
 /// Appends what this shard owns, and gathers what others own.
@@ -121,7 +145,7 @@ async fn append_all(context: &Context<'_>, request: &ProduceRequest<'_>, rules: 
                         }
                         Err(refused) => Err(refused),
                     };
-                    wait_for(&mut appended.awaited, &outcome);
+                    wait_for(&mut appended.awaited, &outcome, rules);
                     tell(&mut part, outcome);
                 }
                 Ok((key, owner)) => {
@@ -198,13 +222,14 @@ fn milliseconds(time: Duration) -> i32 {
     i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
 }
 
-/// Has the producer wait for a batch, if its topic does.
-fn wait_for(awaited: &mut Awaited, outcome: &Outcome) {
-    if let Ok(Accepted {
-        dir,
-        sequence: Some(sequence),
-        ..
-    }) = outcome
+/// Has the producer wait for a batch, if it and its topic do.
+fn wait_for(awaited: &mut Awaited, outcome: &Outcome, rules: Rules) {
+    if rules.waits_for_disk
+        && let Ok(Accepted {
+            dir,
+            sequence: Some(sequence),
+            ..
+        }) = outcome
     {
         awaited.note(*dir, *sequence);
     }
@@ -235,7 +260,7 @@ async fn forward(shard: &Rc<Shard>, to: usize, batches: &mut Elsewhere, rules: R
             drop(work); // Lets go of the other shard's receive buffer before waiting.
             let mut awaited = Awaited::default();
             for outcome in &outcomes {
-                wait_for(&mut awaited, outcome);
+                wait_for(&mut awaited, outcome, rules);
             }
             for (dir, refused) in not_durable(&owner, &awaited).await {
                 let is_lost = |outcome: &&mut Outcome| {
@@ -345,3 +370,7 @@ fn tell(part: &mut PartitionProduceResponse<'static>, outcome: Outcome) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "produce_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@
 //! Ordering: requests are started one after the other, in the order in which they came; a request
 //! that is answered [`Dispatched::Later`] lets the next one start before it is answered (produce
 //! requests share one group commit so), every other one is finished first, as in Kafka. Responses
-//! leave in the order of requests.
+//! leave in the order of requests; an empty one (produce with acks=0) is a request's place in that order only.
 //! Limits: `net.requests_in_flight_max` unanswered requests; then the socket is not read.
 
 use std::cell::{Cell, RefCell};
@@ -28,14 +28,15 @@ use super::response::Response;
 /// A boxed future of this shard.
 pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
+/// A response, or why the connection is closed instead of sending one.
+pub type Answer = Result<Response, String>;
+
 /// What became of a request when it was started.
 pub enum Dispatched {
     /// The answer.
     Ready(Response),
     /// The answer comes later; the next request may start now.
-    Later(LocalFuture<Response>),
-    /// No answer is wanted (produce with acks=0).
-    Silent,
+    Later(LocalFuture<Answer>),
     /// The peer broke the protocol: the connection is closed, with this reason in the log.
     Close(String),
 }
@@ -72,7 +73,7 @@ struct Outbox {
 
 enum Pending {
     Ready(Response),
-    Later(LocalFuture<Response>),
+    Later(LocalFuture<Answer>),
 }
 
 /// Serves one connection until either side closes it. Returns why it ended, if not by the peer.
@@ -95,9 +96,9 @@ pub async fn serve<D: Dispatcher>(
         // What was asked in good order before is still answered; see `write_responses`.
         tracing::debug!(peer = %peer.address, "closing after the last answers");
     }
-    let _ = writer.await;
+    let written = writer.await.unwrap_or(Ok(()));
     stream.shutdown();
-    outcome
+    outcome.and(written)
 }
 
 /// Limits of one connection.
@@ -128,7 +129,6 @@ async fn read_requests<D: Dispatcher>(
             match dispatched {
                 Dispatched::Ready(response) => outbox.push(Pending::Ready(response)),
                 Dispatched::Later(response) => outbox.push(Pending::Later(response)),
-                Dispatched::Silent => {}
                 Dispatched::Close(reason) => return Err(reason),
             }
             outbox.wait_for_room(limits.requests_in_flight_max).await;
@@ -188,11 +188,11 @@ impl Outbox {
     }
 
     /// The next response to send; `None` when there will be none.
-    async fn next(&self) -> Option<Response> {
+    async fn next(&self) -> Option<Answer> {
         loop {
             let front = self.queue.borrow_mut().pop_front();
             match front {
-                Some(Pending::Ready(response)) => return Some(response),
+                Some(Pending::Ready(response)) => return Some(Ok(response)),
                 Some(Pending::Later(response)) => return Some(response.await),
                 None if self.finished.get() => return None,
                 None => self.arrived.notified().await,
@@ -200,11 +200,30 @@ impl Outbox {
         }
     }
 
+    /// The bytes of `first`, and of what is ready behind it as long as it makes one send; or why the connection is
+    /// closed after them.
+    async fn gather(&self, first: Response) -> (Vec<Slice>, Result<(), String>) {
+        let mut bytes = first.bytes();
+        let mut parts = first.into_parts();
+        while bytes < SEND_BYTES_MAX
+            && let Some(more) = self.next_if_ready().await
+        {
+            match more {
+                Ok(more) => {
+                    bytes += more.bytes();
+                    parts.extend(more.into_parts());
+                }
+                Err(reason) => return (parts, Err(reason)),
+            }
+        }
+        (parts, Ok(()))
+    }
+
     /// The next response if it can be had without waiting.
-    async fn next_if_ready(&self) -> Option<Response> {
+    async fn next_if_ready(&self) -> Option<Answer> {
         let front = self.queue.borrow_mut().pop_front()?;
         match front {
-            Pending::Ready(response) => Some(response),
+            Pending::Ready(response) => Some(Ok(response)),
             Pending::Later(mut response) => {
                 let polled = std::future::poll_fn(|context| {
                     Poll::Ready(match response.as_mut().poll(context) {
@@ -222,19 +241,19 @@ impl Outbox {
     }
 }
 
-/// Sends responses in order, as many at once as are ready.
-async fn write_responses(stream: Stream, outbox: Rc<Outbox>) {
-    while let Some(response) = outbox.next().await {
-        let mut bytes = response.bytes();
-        let mut parts = response.into_parts();
-        while bytes < SEND_BYTES_MAX
-            && let Some(more) = outbox.next_if_ready().await
-        {
-            bytes += more.bytes();
-            parts.extend(more.into_parts());
-        }
+/// Sends responses in order, as many at once as are ready. Returns why the connection is closed, if not by the peer.
+async fn write_responses(stream: Stream, outbox: Rc<Outbox>) -> Result<(), String> {
+    let mut outcome = Ok(());
+    while outcome.is_ok()
+        && let Some(first) = outbox.next().await
+    {
+        let parts;
+        (parts, outcome) = match first {
+            Ok(first) => outbox.gather(first).await,
+            Err(reason) => (Vec::new(), Err(reason)),
+        };
         outbox.taken.notify_one();
-        if stream.send(parts).await.is_err() {
+        if !parts.is_empty() && stream.send(parts).await.is_err() {
             break;
         }
     }
@@ -243,4 +262,5 @@ async fn write_responses(stream: Stream, outbox: Rc<Outbox>) {
     outbox.queue.borrow_mut().clear();
     outbox.taken.notify_one();
     stream.shutdown();
+    outcome
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use runtime::BLOCK_BYTES;
 use runtime::budget::MemoryBudget;
+use runtime::task::{self, Class};
 use storage::{
     LogId, Storage, StorageConfig, StorageError, make_shards, migrate_shards, shard_count_on_disk,
 };
@@ -74,7 +75,8 @@ async fn bring_dir(
     migrate_shards(&dir.path, present, shards as u32, &storage_config, assign).await
 }
 
-/// Opens shard `id` of `shards` in every data directory that is there.
+/// Opens shard `id` of `shards` in every data directory that is there, all side by side: each disk replays its own
+/// journal.
 pub(super) async fn open(
     config: &Config,
     data_dirs: &[DataDir],
@@ -86,21 +88,27 @@ pub(super) async fn open(
         shards,
         dirs: data_dirs.len(),
     };
-    let mut opened = Vec::with_capacity(data_dirs.len());
-    for (index, dir) in data_dirs.iter().enumerate() {
+    let opening = data_dirs.iter().map(|dir| {
         let storage_config = storage_config(config, dir, budget.limit(), share);
-        let storage = match &dir.offline {
-            Some(reason) => Err(reason.clone()),
-            None => open_storage(dir, id, storage_config, budget.clone()).await,
-        };
-        match &storage {
-            Err(error) if index == 0 => return Err(error.clone()),
-            Err(error) if dir.offline.is_none() => tell_offline(&dir.path, error),
-            Ok(_) | Err(_) => {}
-        }
-        opened.push(LogDir::new(dir.path.clone(), storage));
+        let opening = open_storage(dir.clone(), id, storage_config, budget.clone());
+        task::spawn(Class::Storage, opening)
+    });
+    let opening: Vec<_> = opening.collect();
+    let mut storages = Vec::with_capacity(data_dirs.len());
+    for opening in opening {
+        let storage = opening.await;
+        storages.push(storage.unwrap_or_else(|failed| Err(failed.to_string())));
     }
-    let opened = LogDirs::new(id, opened);
+    if let Some(Err(error)) = storages.first() {
+        return Err(error.clone());
+    }
+    let dirs = data_dirs.iter().zip(storages).map(|(dir, storage)| {
+        if let (Err(error), None) = (&storage, &dir.offline) {
+            tell_offline(&dir.path, error);
+        }
+        LogDir::new(dir.path.clone(), storage)
+    });
+    let opened = LogDirs::new(id, dirs.collect());
     match opened.find_twice() {
         None => Ok(opened),
         Some((id, [one, other])) => Err(format!(
@@ -113,11 +121,14 @@ pub(super) async fn open(
 }
 
 async fn open_storage(
-    dir: &DataDir,
+    dir: DataDir,
     id: usize,
     config: StorageConfig,
     budget: MemoryBudget,
 ) -> Result<Storage, String> {
+    if let Some(reason) = dir.offline {
+        return Err(reason);
+    }
     let opened = Storage::open(&dir.path, id as u32, config, budget).await;
     let (storage, report) = opened.map_err(|error| error.to_string())?;
     let directory = dir.path.display();

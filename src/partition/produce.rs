@@ -45,6 +45,8 @@ impl Refused {
 pub struct Rules {
     /// acks=all: `min.insync.replicas` must be met.
     pub needs_all_replicas: bool,
+    /// Not with acks=0: somebody waits for what was appended, if the topic does.
+    pub waits_for_disk: bool,
     /// Produce v7 and later may use zstd.
     pub is_zstd_allowed: bool,
 }
@@ -303,6 +305,7 @@ mod tests {
         const COUNT: i32 = 200;
         let rules = Rules {
             needs_all_replicas: true,
+            waits_for_disk: true,
             is_zstd_allowed: true,
         };
         run(&Disk::new(), async move {

@@ -10,7 +10,7 @@
 
 pub(crate) mod requests;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -232,7 +232,9 @@ impl Raw {
 
     /// Whether the broker has closed this connection (waits for it).
     pub(crate) fn is_closed(&mut self) -> bool {
-        let mut byte = [0; 1];
-        !matches!(self.stream.read(&mut byte), Ok(1))
+        match self.stream.read(&mut [0; 1]) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        }
     }
 }

@@ -105,7 +105,7 @@ pub(crate) fn produce_each<'a>(
         index,
         records: records.into(),
     });
-    raw.send(&produce_data_frame(topic, data.collect()));
+    raw.send(&produce_data_frame(topic, -1, data.collect()));
     let answer = raw.receive().expect("an answer");
     let mut decoder = body(&answer, PRODUCE);
     let response = ProduceResponse::decode(&mut decoder, PRODUCE.1).unwrap();
@@ -130,16 +130,30 @@ pub(crate) fn batch(count: usize, value_bytes: usize) -> Vec<u8> {
 
 /// A produce request with acks=all of `batch` to each of `partitions`.
 pub(crate) fn produce_frame(topic: Uuid, partitions: &[i32], batch: &[u8]) -> Vec<u8> {
+    produce_frame_with_acks(topic, -1, partitions, batch)
+}
+
+/// [`produce_frame`] with other acks.
+pub(crate) fn produce_frame_with_acks(
+    topic: Uuid,
+    acks: i16,
+    partitions: &[i32],
+    batch: &[u8],
+) -> Vec<u8> {
     let data = partitions.iter().map(|index| PartitionProduceData {
         index: *index,
         records: batch.into(),
     });
-    produce_data_frame(topic, data.collect())
+    produce_data_frame(topic, acks, data.collect())
 }
 
-fn produce_data_frame(topic: Uuid, partition_data: Vec<PartitionProduceData<'_>>) -> Vec<u8> {
+fn produce_data_frame(
+    topic: Uuid,
+    acks: i16,
+    partition_data: Vec<PartitionProduceData<'_>>,
+) -> Vec<u8> {
     let request = ProduceRequest {
-        acks: -1,
+        acks,
         timeout_ms: 10_000,
         topic_data: vec![TopicProduceData {
             topic_id: topic,

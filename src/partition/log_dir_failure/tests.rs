@@ -145,6 +145,7 @@ async fn produce(shard: &Shard, key: PartitionKey) -> Result<i64, ErrorCode> {
     let replica = shard.table.find(key)?;
     let rules = Rules {
         needs_all_replicas: true,
+        waits_for_disk: true,
         is_zstd_allowed: true,
     };
     let accepted = append(shard, &replica, &batch(), rules).await;
